@@ -1,0 +1,83 @@
+"""The manifest beside each graph: which tensor is which blob, and where it all came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+from converter import __version__
+from graphs.layers.data import Input, Transform
+from weights import Shape
+
+if TYPE_CHECKING:
+    from converter.port import Port
+
+
+def manifest(port: Port, versions: dict[str, str]) -> dict[str, Any]:
+    """Returns the manifest as values for JSON. Shapes are in Caffe's layout, null for a free batch."""
+    last = {
+        top: f"{name}:0"
+        for layer, names in zip(port.shapes, port.names.tops)
+        for top, name in zip(layer.node.tops, names)
+    }
+    content: dict[str, Any] = {
+        "network": port.network.name,
+        "phase": port.network.phase,
+        "inputs": [
+            {"blob": blob, "tensor": _tensor(port, blob), "shape": _shape(port.shapes.batched(shape)), "dtype": "float32"}
+            for blob, shape in port.network.inputs.items()
+        ],
+        "outputs": [{"blob": blob, "tensor": last[blob]} for blob in port.network.outputs],
+        "layers": [
+            {
+                "name": layer.node.name,
+                "type": layer.node.layer.type,
+                "tops": [
+                    {"blob": top, "tensor": f"{name}:0", "shape": _shape(port.shapes.batched(shape))}
+                    for top, name, shape in zip(layer.node.tops, names, layer.tops)
+                ],
+            }
+            for layer, names in zip(port.shapes, port.names.tops)
+        ],
+        "sources": [{"name": name, "sha256": digest} for name, digest in port.hashes],
+        "versions": {"caffeport": __version__, **versions},
+    }
+    preprocessing = _preprocessing(port)
+    if preprocessing:
+        content["preprocessing"] = preprocessing
+    if port.names.mapped:
+        content["renamed"] = port.names.mapped
+    return content
+
+
+def manifest_text(port: Port, versions: dict[str, str]) -> str:
+    """Returns the manifest as indented JSON."""
+    return json.dumps(manifest(port, versions), indent=1, ensure_ascii=False) + "\n"
+
+
+def _tensor(port: Port, blob: str) -> str:
+    """Returns the placeholder of an input blob."""
+    for layer, names in zip(port.shapes, port.names.tops):
+        if isinstance(layer.node.layer, Input) and blob in layer.node.tops:
+            return names[layer.node.tops.index(blob)] + ":0"
+    raise KeyError(blob)
+
+
+def _shape(shape: Shape) -> list[int | None]:
+    return [None if size < 0 else size for size in shape]
+
+
+def _preprocessing(port: Port) -> dict[str, Any]:
+    """Returns what the definition states of how pictures become input; {} where it states nothing."""
+    for node in port.network.nodes:
+        transform = node.layer.transform_param if isinstance(node.layer, Input) else None
+        if transform is not None:
+            stated = {
+                field.name: getattr(transform, field.name)
+                for field in dataclasses.fields(Transform)
+                if getattr(transform, field.name) != field.default
+            }
+            color = node.layer.shapes(len(node.tops))[0][1:2] == (3,)
+            return {**stated, **({"channel_order": "BGR"} if color else {})}
+    return {}

@@ -1,0 +1,42 @@
+"""From Caffe's N, C, H, W to TensorFlow's N, H, W, C and back: blobs of rank 4 and more have axis 1 at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from weights import Shape
+
+
+def channels_last(shape: Shape) -> Shape:
+    """Returns a blob's shape in the graph."""
+    return shape if len(shape) < 4 else (shape[0], *shape[2:], shape[1])
+
+
+def graph_axis(axis: int, rank: int) -> int:
+    """Returns where Caffe's ``axis`` (0 to rank - 1) of a blob lies in the graph."""
+    if rank < 4 or axis == 0:
+        return axis
+    return rank - 1 if axis == 1 else axis - 1
+
+
+def to_caffe_order(tf: Any, x: Any, shape: Shape) -> Any:
+    """Returns the tensor of a blob of that shape in Caffe's order."""
+    if not is_moved(shape):
+        return x
+    rank = len(shape)
+    return tf.transpose(x, [0, rank - 1, *range(1, rank - 1)])
+
+
+def in_graph_order(tf: Any, x: Any, shape: Shape, name: str) -> Any:
+    """Returns a tensor that is in Caffe's order, with ``shape``, in the graph's; the last operation bears ``name``."""
+    if not is_moved(shape):
+        return tf.reshape(x, list(channels_last(shape)), name=name)
+    moved = tf.reshape(x, list(shape))
+    return tf.transpose(moved, [0, *range(2, len(shape)), 1], name=name)
+
+
+def is_moved(shape: Shape) -> bool:
+    """Returns whether the graph's order of a blob's values differs from Caffe's."""
+    if len(shape) < 4:
+        return False
+    return shape[1] != 1 and any(size != 1 for size in shape[2:])

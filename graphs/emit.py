@@ -1,0 +1,86 @@
+"""One walk over a network that makes its graph, of TensorFlow's operations or of source that names them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from graphs.channels_last import channels_last
+from graphs.layer import Site, Tensor, listed
+from graphs.layers.data import Input
+from graphs.names import Names
+from graphs.network import Inferred, Network, Shapes
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """A layer and the tensors that stand for its tops."""
+
+    layer: Inferred
+    tops: tuple[Tensor, ...]
+
+
+def emit(
+    network: Network,
+    shapes: Shapes,
+    names: Names,
+    tf: Any,
+    parameter: Callable[[str], Tensor],
+    top_name: Callable[[str], str] = str,
+) -> list[Emitted]:
+    """Returns every layer's tops, made with ``tf``.
+
+    ``parameter`` returns the tensor of a variable by its name; ``top_name`` spells an operation's name for ``tf``.
+    """
+    blobs: dict[str, Tensor] = {}
+    emitted = []
+    for layer, top_names, variables in zip(shapes, names.tops, names.variables):
+        node = layer.node
+        if isinstance(node.layer, Input):
+            tops = [
+                tf.placeholder(tf.float32, placeholder_shape(shapes.batched(shape)), name=top_name(name))
+                for shape, name in zip(layer.tops, top_names)
+            ]
+        else:
+            site = Site(
+                tuple(map(top_name, top_names)),
+                tuple(map(shapes.batched, layer.bottoms)),
+                tuple(map(shapes.batched, layer.tops)),
+                network.phase,
+            )
+            bottoms = [blobs[bottom] for bottom in node.bottoms]
+            tops = listed(node.layer.emit(tf, site, *bottoms, *map(parameter, variables)))
+        blobs.update(zip(node.tops, tops))
+        emitted.append(Emitted(layer, tuple(tops)))
+    return emitted
+
+
+def placeholder_shape(shape: tuple[int, ...]) -> list[int | None]:
+    """Returns a placeholder's shape in the graph's layout, None for a free batch."""
+    return [None if size < 0 else size for size in channels_last(shape)]
+
+
+def build(
+    network: Network, shapes: Shapes, names: Names, tf: Any, variable: Callable[[str, tuple[int, ...]], Tensor]
+) -> list[Emitted]:
+    """Adds the network to ``tf``'s default graph and returns every layer's tops.
+
+    ``variable`` makes the tensor of a parameter from its name and its shape in TensorFlow's layout; each is made
+    once. Every operation that ``names`` plans bears exactly that name.
+    """
+    graph = tf.get_default_graph()
+    tensors: dict[str, Tensor] = {}
+    for layer, variables in zip(shapes, names.variables):
+        for spec, name in zip(layer.parameters, variables):
+            if name not in tensors:
+                tensors[name] = variable(name, spec.layout.tensorflow)
+    for name in (name for tops in names.tops for name in tops):
+        graph.unique_name(name)  # no operation within a layer may take it first
+    # A name that ends in a slash is taken as it stands.
+    emitted = emit(network, shapes, names, tf, tensors.__getitem__, top_name=lambda name: name + "/")
+    for one, planned in zip(emitted, names.tops):
+        for tensor, name in zip(one.tops, planned):
+            if tensor.op.name != name:
+                raise AssertionError(f"{one.layer.node}: its operation is named {tensor.op.name}, planned was {name}")
+    return emitted

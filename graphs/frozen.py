@@ -1,0 +1,173 @@
+"""Frozen graphs: written without a session, loaded without this project."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphs.channels_last import channels_last
+from graphs.emit import build
+from graphs.names import Names
+from graphs.network import Network, Shapes
+from graphs.reference import fed
+from graphs.tensorflow1 import tensorflow1
+from weights import Parameter, Refused
+
+LARGEST = 2**31 - 1
+"""Bytes that a protobuf message can have."""
+
+
+def write_frozen(
+    path: Path, network: Network, shapes: Shapes, names: Names, parameters: Mapping[str, Parameter]
+) -> None:
+    """Writes the network as a GraphDef with its parameters as constants.
+
+    Needs no session and, beside the parameters, memory for one of them: a protobuf message may be written in pieces,
+    so nodes go to the file one by one. Raises Refused where the graph would pass protobuf's 2 GiB.
+    """
+    size = sum(parameter.caffe.nbytes for parameter in parameters.values())
+    if size > LARGEST - (64 << 20):
+        raise Refused(
+            f"{path.name}: the weights are {size / 2**30:.1f} GiB, and a frozen graph ends at 2 GiB; "
+            "write a checkpoint instead (-o NAME.ckpt)"
+        )
+    tf = tensorflow1("a frozen graph")
+    with tf.Graph().as_default() as graph:
+        build(network, shapes, names, tf, lambda name, shape: tf.placeholder(tf.float32, shape, name=name))
+        definition = graph.as_graph_def()
+    with open(path, "wb") as file:
+        for node in definition.node:
+            if node.name in parameters:
+                node.CopyFrom(_constant(tf, node.name, parameters[node.name].tensorflow()))
+            file.write(tf.GraphDef(node=[node]).SerializeToString(deterministic=True))
+            node.Clear()
+        rest = tf.GraphDef(versions=definition.versions, library=definition.library)
+        file.write(rest.SerializeToString(deterministic=True))
+
+
+def _constant(tf: Any, name: str, array: np.ndarray) -> Any:
+    """Returns the Const node of a float32 array."""
+    node = tf.NodeDef(name=name, op="Const")
+    node.attr["dtype"].type = tf.float32.as_datatype_enum
+    tensor = node.attr["value"].tensor
+    tensor.dtype = tf.float32.as_datatype_enum
+    for size in array.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    tensor.tensor_content = array.astype("<f4", copy=False).tobytes()
+    return node
+
+
+@dataclass(frozen=True)
+class FrozenGraph:
+    """A frozen graph in memory, with a session of its own.
+
+    ``inputs`` and ``outputs`` are blob -> tensor name; ``layers`` has (layer, top) -> tensor name where the graph
+    has a manifest beside it; ``shapes`` the inputs' shapes in Caffe's layout, -1 for a free batch.
+    """
+
+    graph: Any
+    session: Any
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    layers: dict[tuple[str, str], str]
+    shapes: dict[str, tuple[int, ...]]
+    manifest: dict[str, Any]
+
+    def run(
+        self, feeds: Mapping[str, np.ndarray], fetch: Sequence[str] | None = None, layout: str = "tensorflow"
+    ) -> dict[str, np.ndarray]:
+        """Returns blob -> value for all outputs, or name -> value for the layers, blobs or tensors in ``fetch``.
+
+        ``feeds`` has an array for each input blob. ``layout`` says how feeds and results of rank 4 and more lie:
+        "tensorflow" is N, H, W, C, "caffe" N, C, H, W. Raises Refused where an input is missing, has another shape,
+        or a name in ``fetch`` is unknown.
+        """
+        if layout not in ("tensorflow", "caffe"):
+            raise Refused(f"layout '{layout}' is unknown; expected 'tensorflow' or 'caffe'")
+        in_caffe = layout == "caffe"
+        values = {}
+        for blob, tensor in self.inputs.items():
+            shape = self.shapes[blob] if in_caffe else channels_last(self.shapes[blob])
+            array = fed(feeds, blob, shape)
+            values[tensor] = np.moveaxis(array, 1, -1) if in_caffe and array.ndim >= 4 else array
+        tensors = self.outputs if fetch is None else {name: self.tensor(name) for name in fetch}
+        results = self.session.run(tensors, values)
+        if in_caffe:
+            results = {name: np.moveaxis(a, -1, 1) if np.ndim(a) >= 4 else a for name, a in results.items()}
+        return results
+
+    def tensor(self, name: str) -> str:
+        """Returns the tensor of an output or input blob, of a layer, or of that very name."""
+        by_layer = {layer: tensor for (layer, _), tensor in self.layers.items()}
+        for known in (self.outputs, by_layer, self.inputs):
+            if name in known:
+                return known[name]
+        try:
+            return self.graph.get_tensor_by_name(name if ":" in name else name + ":0").name
+        except (KeyError, ValueError) as error:
+            raise Refused(f"'{name}' is no output, layer or tensor of this graph") from error
+
+    def close(self) -> None:
+        """Frees the session."""
+        self.session.close()
+
+
+def load(path: str | Path) -> FrozenGraph:
+    """Returns the frozen graph in ``path``, its inputs and outputs named by the manifest beside it.
+
+    Without a manifest, inputs are its placeholders, outputs the operations that none reads. Raises Refused where the
+    file is missing or holds no GraphDef.
+    """
+    path = Path(path)
+    tf = tensorflow1("loading a frozen graph")
+    definition = tf.GraphDef()
+    try:
+        definition.ParseFromString(path.read_bytes())
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror}") from error
+    except Exception as error:  # protobuf's own DecodeError is not to be had without importing protobuf here
+        raise Refused(f"{path}: is no frozen graph: it does not decode as a GraphDef") from error
+    if not definition.node:
+        raise Refused(f"{path}: is no frozen graph: it has no nodes")
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(definition, name="")
+    manifest_path = path.with_name(path.name + ".json")
+    manifest = json.loads(manifest_path.read_text()) if manifest_path.exists() else _manifest_of(graph)
+    return FrozenGraph(
+        graph,
+        tf.Session(graph=graph),
+        {one["blob"]: one["tensor"] for one in manifest["inputs"]},
+        {one["blob"]: one["tensor"] for one in manifest["outputs"]},
+        {(one["name"], top["blob"]): top["tensor"] for one in manifest["layers"] for top in one["tops"]},
+        {one["blob"]: tuple(-1 if size is None else size for size in one["shape"]) for one in manifest["inputs"]},
+        manifest,
+    )
+
+
+def _manifest_of(graph: Any) -> dict[str, Any]:
+    operations = graph.get_operations()
+
+    def named(tensor: Any) -> dict[str, Any]:
+        return {"blob": tensor.op.name, "tensor": tensor.name}
+
+    inputs = []
+    for operation in operations:
+        if operation.type == "Placeholder":
+            tensor = operation.outputs[0]
+            shape = tensor.shape.as_list()
+            caffe = shape if len(shape) < 4 else [shape[0], shape[-1], *shape[1:-1]]
+            inputs.append({**named(tensor), "shape": caffe})
+    read = {tensor.name for operation in operations for tensor in operation.inputs}
+    ends = _ends(operations, read)
+    return {"inputs": inputs, "outputs": [named(tensor) for tensor in ends], "layers": []}
+
+
+def _ends(operations: Sequence[Any], read: set[str]) -> Iterator[Any]:
+    for operation in operations:
+        if operation.type not in ("Placeholder", "Const", "NoOp"):
+            yield from (tensor for tensor in operation.outputs if tensor.name not in read)

@@ -1,0 +1,172 @@
+"""What a layer definition is, and the registry of all of them.
+
+A definition is a frozen dataclass with Caffe's parameter names and defaults and, in one file: its shape rule, its
+parameters, its NumPy reference and its TensorFlow emission. Adding a layer touches that file and its test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from weights import Layout, Shape
+
+# A tensor of whatever ``tf`` an emission is given: TensorFlow's own, or one that writes source.
+Tensor = Any
+
+
+@dataclass(frozen=True)
+class Filler:
+    """Caffe's FillerParameter: how training draws a parameter's first values."""
+
+    type: str = "constant"
+    value: float = 0.0
+    min: float = 0.0
+    max: float = 1.0
+    mean: float = 0.0
+    std: float = 1.0
+    sparse: int = -1
+    variance_norm: str = "FAN_IN"
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """A parameter that a layer declares: the last part of its variable's name, its layout, its filler."""
+
+    name: str
+    layout: Layout
+    filler: Filler = Filler()
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where an emission takes place.
+
+    ``names`` has the name that each top's last operation must bear. ``bottoms`` and ``tops`` are shapes in Caffe's
+    layout; the first axis is -1 where the batch is free. ``phase`` is TEST or TRAIN.
+    """
+
+    names: tuple[str, ...]
+    bottoms: tuple[Shape, ...]
+    tops: tuple[Shape, ...]
+    phase: str = "TEST"
+
+    @property
+    def name(self) -> str:
+        """The name for the last operation of a layer with one top."""
+        return self.names[0]
+
+    @property
+    def bottom(self) -> Shape:
+        """The first bottom's shape."""
+        return self.bottoms[0]
+
+    @property
+    def top(self) -> Shape:
+        """The first top's shape."""
+        return self.tops[0]
+
+
+class Layer:
+    """Base of the layer definitions; what it says here holds for a layer that keeps its bottom's shape.
+
+    A method that speaks of tops returns one value where the layer has one top, and a list where it has several.
+    Shapes are Caffe's (N, C, H, W), without exception.
+    """
+
+    type: ClassVar[str]
+    message: ClassVar[str | None] = None
+    """The field of Caffe's LayerParameter that holds the parameters."""
+    without_effect: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that choose how Caffe computes, never what: ``engine`` and the like."""
+    bottoms: ClassVar[tuple[int, int]] = (1, 1)
+    """Fewest and most bottoms."""
+    tops: ClassVar[tuple[int, int]] = (1, 1)
+    """Fewest and most tops."""
+    note: ClassVar[str] = ""
+    """What the table of layers says beside the type."""
+
+    def top_shapes(self, *bottoms: Shape) -> Shape | list[Shape]:
+        """Returns the tops' shapes. Raises ValueError with the reason where Caffe would refuse the bottoms."""
+        return bottoms[0]
+
+    def parameters(self, *bottoms: Shape) -> tuple[ParameterSpec, ...]:
+        """Returns the layer's parameters in the order of Caffe's blobs."""
+        return ()
+
+    def multiply_adds(self, bottoms: tuple[Shape, ...], tops: tuple[Shape, ...]) -> int:
+        """Returns the multiplications with a weight (each with its addition) that one pass takes."""
+        return 0
+
+    def reference(self, *arrays: np.ndarray) -> np.ndarray | list[np.ndarray]:
+        """Returns the tops, computed plainly in the arrays' own float type. ``arrays``: bottoms, then parameters."""
+        raise NotImplementedError
+
+    def emit(self, tf: Any, site: Site, *tensors: Tensor) -> Tensor | list[Tensor]:
+        """Returns the tops, made of ``tf``'s operations. ``tensors``: bottoms, then parameters, in TensorFlow's
+        layout (channels last from rank 4 on)."""
+        raise NotImplementedError
+
+
+LAYERS: dict[str, type[Layer]] = {}
+"""Caffe's type name -> definition."""
+
+
+def layer(
+    type_name: str,
+    message: str | None = None,
+    *,
+    bottoms: tuple[int, int] = (1, 1),
+    tops: tuple[int, int] = (1, 1),
+    without_effect: tuple[str, ...] = (),
+    note: str = "",
+) -> Callable[[type[Layer]], type[Layer]]:
+    """Returns the class decorator that makes a frozen dataclass of a definition and registers it.
+
+    ``message`` is the field of Caffe's LayerParameter with its parameters (``lrn_param``); ``without_effect`` names
+    parameters of that message that change no result.
+    """
+
+    def register(definition: type[Layer]) -> type[Layer]:
+        if type_name in LAYERS:
+            raise ValueError(f"layer type {type_name} is registered twice")
+        definition = dataclass(frozen=True)(definition)
+        definition.type = type_name
+        definition.message = message
+        definition.bottoms = bottoms
+        definition.tops = tops
+        definition.without_effect = frozenset(without_effect)
+        definition.note = note
+        LAYERS[type_name] = definition
+        return definition
+
+    return register
+
+
+MANY = 1 << 30
+"""No limit on bottoms or tops."""
+
+
+def filled(type_name: str = "constant", **parameters: float) -> Any:
+    """Returns a dataclass field whose default is that filler."""
+    return field(default=Filler(type=type_name, **parameters))
+
+
+def canonical_axis(axis: int, shape: Shape) -> int:
+    """Returns ``axis`` counted from the front. Raises ValueError where ``shape`` has no such axis."""
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"axis {axis} is not one of a bottom of shape {spell(shape)}")
+    return axis % len(shape)
+
+
+def spell(shape: Shape) -> str:
+    """Returns ``shape`` as people write it: ``2x3x227x227``."""
+    return "x".join("N" if size < 0 else str(size) for size in shape) or "scalar"
+
+
+def listed(value: Any) -> list[Any]:
+    """Returns a layer's tops as a list, also where there is one."""
+    return value if isinstance(value, list) else [value]

@@ -1,0 +1,14 @@
+"""The layer definitions, one file for each tight family; importing this package registers them all."""
+
+from graphs.layers import (  # noqa: F401
+    convolution,
+    data,
+    eltwise,
+    elementwise,
+    inner_product,
+    lrn,
+    normalization,
+    pooling,
+    shaping,
+    softmax,
+)

@@ -1,0 +1,60 @@
+"""Layers that treat each value by itself, or pass it on: ReLU, Dropout, Split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphs.layer import MANY, Layer, Site, Tensor, layer
+from weights import Shape
+
+
+@layer("ReLU", "relu_param", without_effect=("engine",), note="negative_slope")
+class ReLU(Layer):
+    """max(x, 0) + negative_slope * min(x, 0)."""
+
+    negative_slope: float = 0.0
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        return np.maximum(x, 0) + self.negative_slope * np.minimum(x, 0)
+
+    def emit(self, tf: Any, site: Site, x: Tensor) -> Tensor:
+        if self.negative_slope == 0:
+            return tf.nn.relu(x, name=site.name)
+        if 0 < self.negative_slope <= 1:
+            return tf.nn.leaky_relu(x, alpha=self.negative_slope, name=site.name)
+        negative = tf.multiply(tf.minimum(x, 0.0), self.negative_slope)  # leaky_relu is a maximum: wrong out there
+        return tf.add(tf.nn.relu(x), negative, name=site.name)
+
+
+@layer("Dropout", "dropout_param", note="identity in TEST")
+class Dropout(Layer):
+    """In TRAIN, drops values with probability ``dropout_ratio`` and scales the rest by 1 / (1 - dropout_ratio); in
+    TEST, passes its bottom on."""
+
+    dropout_ratio: float = 0.5
+
+    def top_shapes(self, x: Shape) -> Shape:
+        if not 0 < self.dropout_ratio < 1:
+            raise ValueError(f"dropout_ratio is {self.dropout_ratio:g}; Caffe wants one between 0 and 1")
+        return x
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        return x
+
+    def emit(self, tf: Any, site: Site, x: Tensor) -> Tensor:
+        if site.phase == "TRAIN":
+            return tf.identity(tf.nn.dropout(x, rate=self.dropout_ratio), name=site.name)
+        return tf.identity(x, name=site.name)
+
+
+@layer("Split", tops=(1, MANY))
+class Split(Layer):
+    """Its bottom under several names."""
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        return x
+
+    def emit(self, tf: Any, site: Site, x: Tensor) -> list[Tensor]:
+        return [tf.identity(x, name=name) for name in site.names]

@@ -1,0 +1,54 @@
+"""Eltwise: sum, product or maximum of blobs of one shape."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from graphs.layer import MANY, Layer, Site, Tensor, layer, spell
+from weights import Shape
+
+
+@layer(
+    "Eltwise",
+    "eltwise_param",
+    bottoms=(2, MANY),
+    without_effect=("stable_prod_grad",),
+    note="SUM with coeff, PROD, MAX",
+)
+class Eltwise(Layer):
+    """Caffe's EltwiseLayer. ``coeff`` weighs the bottoms of a SUM."""
+
+    operation: str = "SUM"
+    coeff: tuple[float, ...] = ()
+
+    def top_shapes(self, *bottoms: Shape) -> Shape:
+        if len(set(bottoms)) > 1:
+            raise ValueError(f"its bottoms have the shapes {', '.join(map(spell, bottoms))}; Caffe wants one shape")
+        if self.coeff and self.operation != "SUM":
+            raise ValueError(
+                f"sets coeff, which Caffe takes with operation SUM only; its operation is {self.operation}"
+            )
+        if self.coeff and len(self.coeff) != len(bottoms):
+            raise ValueError(f"has {len(self.coeff)} coeff values for {len(bottoms)} bottoms; Caffe wants one for each")
+        return bottoms[0]
+
+    def reference(self, *bottoms: np.ndarray) -> np.ndarray:
+        if self.operation == "PROD":
+            return np.prod(bottoms, axis=0)
+        if self.operation == "MAX":
+            return np.max(bottoms, axis=0)
+        coefficients = self.coeff or (1.0,) * len(bottoms)
+        return sum(c * x for c, x in zip(coefficients, bottoms))
+
+    def emit(self, tf: Any, site: Site, *bottoms: Tensor) -> Tensor:
+        if self.operation != "SUM":
+            combine = tf.multiply if self.operation == "PROD" else tf.maximum
+            return combine(reduce(combine, bottoms[:-1]), bottoms[-1], name=site.name)
+        if any(c != 1 for c in self.coeff):
+            bottoms = tuple(x if c == 1 else tf.multiply(x, c) for c, x in zip(self.coeff, bottoms))
+        if len(bottoms) == 2:
+            return tf.add(*bottoms, name=site.name)
+        return tf.add_n(list(bottoms), name=site.name)

@@ -1,0 +1,58 @@
+"""LRN: local response normalization, across channels and within a channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphs.layer import Layer, Site, Tensor, layer
+from graphs.layers import windows
+from weights import Shape
+
+
+@layer("LRN", "lrn_param", without_effect=("engine",), note="both regions, k")
+class LRN(Layer):
+    """Caffe's LRNLayer over N, C, H, W.
+
+    ACROSS_CHANNELS: x / (k + alpha / n * sum of x^2 over n neighbouring channels) ^ beta (Krizhevsky et al. 2012,
+    section 3.3, but for alpha, which Caffe divides by n). WITHIN_CHANNEL: x * (1 + alpha * mean of x^2 over an n by n
+    window, zeros outside) ^ -beta, without k.
+    """
+
+    local_size: int = 5
+    alpha: float = 1.0
+    beta: float = 0.75
+    norm_region: str = "ACROSS_CHANNELS"
+    k: float = 1.0
+
+    def top_shapes(self, x: Shape) -> Shape:
+        windows.spatial(x)
+        if self.local_size % 2 == 0:
+            raise ValueError(f"local_size {self.local_size} is even; Caffe accepts odd sizes")
+        if self.norm_region == "WITHIN_CHANNEL" and self.k != 1:
+            raise ValueError(f"k is {self.k:g}, which Caffe ignores WITHIN_CHANNEL; set it to 1 or take it out")
+        return x
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        n, reach = self.local_size, self.local_size // 2
+        if self.norm_region == "WITHIN_CHANNEL":
+            squares = windows.pad_spatial(x * x, (reach, reach), (reach, reach))
+            sums = sum(
+                windows.at_offset(squares, offset, (1, 1), (1, 1), x.shape[2:]) for offset in windows.offsets((n, n))
+            )
+            return x * (1 + self.alpha * sums / (n * n)) ** -self.beta
+        y = np.empty_like(x)
+        for channel in range(x.shape[1]):
+            neighbours = x[:, max(0, channel - reach) : channel + reach + 1]
+            y[:, channel] = (self.k + self.alpha / n * (neighbours**2).sum(axis=1)) ** -self.beta
+        return x * y
+
+    def emit(self, tf: Any, site: Site, x: Tensor) -> Tensor:
+        n, reach = self.local_size, self.local_size // 2
+        if self.norm_region == "ACROSS_CHANNELS":
+            return tf.nn.lrn(x, reach, bias=self.k, alpha=self.alpha / n, beta=self.beta, name=site.name)
+        squares = tf.pad(tf.square(x), [[0, 0], [reach, reach], [reach, reach], [0, 0]])
+        energy = tf.nn.avg_pool2d(squares, [n, n], [1, 1], "VALID")
+        scale = tf.pow(tf.add(tf.multiply(energy, self.alpha), 1.0), -self.beta)
+        return tf.multiply(x, scale, name=site.name)

@@ -1,0 +1,147 @@
+"""BatchNorm and Scale, the two halves of batch normalization in Caffe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphs.channels_last import channels_last
+from graphs.layer import Filler, Layer, ParameterSpec, Site, Tensor, canonical_axis, filled, layer, spell
+from weights import Layout, Shape
+
+
+@layer(
+    "BatchNorm",
+    "batch_norm_param",
+    without_effect=("moving_average_fraction",),
+    note="stored or the batch's own statistics",
+)
+class BatchNorm(Layer):
+    """Caffe's BatchNormLayer: (x - mean) / sqrt(variance + eps) for each channel (axis 1).
+
+    The stored mean and variance are sums; the third blob is the factor to divide them by, and 0 there makes both 0.
+    ``use_global_stats`` unset means the stored ones in TEST, the batch's own in TRAIN.
+    """
+
+    use_global_stats: bool | None = None
+    eps: float = 1e-5
+
+    def top_shapes(self, x: Shape) -> Shape:
+        if self.eps < 0:
+            raise ValueError(f"eps is {self.eps:g}; expected 0 or more")
+        return x
+
+    def parameters(self, x: Shape) -> tuple[ParameterSpec, ...]:
+        channels = Layout((x[1] if len(x) > 1 else 1,))
+        return (
+            ParameterSpec("mean", channels),
+            ParameterSpec("variance", channels),
+            ParameterSpec("scale_factor", Layout((1,))),
+        )
+
+    def reference(self, x: np.ndarray, mean: np.ndarray, variance: np.ndarray, factor: np.ndarray) -> np.ndarray:
+        if self.use_global_stats is False:
+            others = (0, *range(2, x.ndim))
+            mean, variance = x.mean(axis=others), x.var(axis=others)
+        else:
+            scale = 0 if factor[0] == 0 else 1 / factor[0]
+            mean, variance = mean * scale, variance * scale
+        channel = (-1,) + (1,) * (x.ndim - 2)
+        return (x - mean.reshape(channel)) / np.sqrt(variance.reshape(channel) + self.eps)
+
+    def emit(self, tf: Any, site: Site, x: Tensor, mean: Tensor, variance: Tensor, factor: Tensor) -> Tensor:
+        uses_own = self.use_global_stats is False or (self.use_global_stats is None and site.phase == "TRAIN")
+        rank = len(site.bottom)
+        if uses_own:
+            channel = rank - 1 if rank >= 4 else min(1, rank - 1)
+            mean, variance = tf.nn.moments(x, [axis for axis in range(rank) if axis != channel], keepdims=True)
+        else:
+            mean, variance = tf.math.divide_no_nan(mean, factor), tf.math.divide_no_nan(variance, factor)
+            if rank == 3:
+                mean, variance = tf.reshape(mean, [-1, 1]), tf.reshape(variance, [-1, 1])
+        deviation = tf.math.rsqrt(tf.add(variance, self.eps))
+        return tf.multiply(tf.subtract(x, mean), deviation, name=site.name)
+
+
+@layer("Scale", "scale_param", bottoms=(1, 2), note="any axes, one bottom or two, bias_term")
+class Scale(Layer):
+    """Caffe's ScaleLayer: x times a factor that spans ``num_axes`` axes from ``axis`` on, plus a bias of that shape.
+
+    The factor is the second bottom or else a parameter, which the graph holds in a shape that broadcasts over its
+    channels-last bottom.
+    """
+
+    axis: int = 1
+    num_axes: int = 1
+    filler: Filler | None = None
+    bias_term: bool = False
+    bias_filler: Filler = filled()
+
+    def _span(self, x: Shape, *factor: Shape) -> Shape:
+        """Returns the factor's shape."""
+        if factor and len(factor[0]) == 0:
+            return ()
+        if not factor and self.num_axes == 0:
+            return ()
+        axis = canonical_axis(self.axis, x)
+        count = len(factor[0]) if factor else len(x) - axis if self.num_axes == -1 else self.num_axes
+        if axis + count > len(x):
+            raise ValueError(f"{count} axes from axis {axis} on are more than its bottom has, {spell(x)}")
+        return x[axis : axis + count]
+
+    def top_shapes(self, x: Shape, *factor: Shape) -> Shape:
+        if factor and factor[0] != self._span(x, *factor):
+            raise ValueError(
+                f"its second bottom has the shape {spell(factor[0])}; "
+                f"expected {spell(self._span(x, *factor))} to scale {spell(x)} from axis {self.axis} on"
+            )
+        self._span(x, *factor)
+        return x
+
+    def parameters(self, x: Shape, *factor: Shape) -> tuple[ParameterSpec, ...]:
+        layout = broadcast_layout(x, self._span(x, *factor), self.axis)
+        weights = ParameterSpec("weights", layout, self.filler or Filler(value=1.0))
+        biases = ParameterSpec("biases", layout, self.bias_filler)
+        return ((weights,) if not factor else ()) + ((biases,) if self.bias_term else ())
+
+    def reference(self, x: np.ndarray, factor: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        axis = canonical_axis(self.axis, x.shape)
+        spread = (1,) * axis + factor.shape + (1,) * (x.ndim - axis - factor.ndim)
+        y = x * factor.reshape(spread)
+        return y if bias is None else y + bias.reshape(spread)
+
+    def emit(self, tf: Any, site: Site, x: Tensor, factor: Tensor, bias: Tensor | None = None) -> Tensor:
+        if len(site.bottoms) == 2:
+            factor = spread_over(tf, factor, site.bottoms, self.axis)
+        if bias is None:
+            return tf.multiply(x, factor, name=site.name)
+        return tf.add(tf.multiply(x, factor), bias, name=site.name)
+
+
+def broadcast_layout(x: Shape, span: Shape, axis: int) -> Layout:
+    """Returns the layout of a parameter over the axes ``span`` of ``x`` that lets the graph broadcast it over x."""
+    if not span:
+        return Layout(())
+    axis = canonical_axis(axis, x)
+    full = (1,) * axis + span + (1,) * (len(x) - axis - len(span))
+    order = channels_last(tuple(range(len(x))))
+    moved = tuple(full[a] for a in order)
+    while len(moved) > 1 and moved[0] == 1:
+        moved = moved[1:]
+    return Layout(span, view=full, order=order, tensorflow=moved)
+
+
+def spread_over(tf: Any, factor: Tensor, shapes: tuple[Shape, ...], axis: int) -> Tensor:
+    """Returns the second bottom in a shape that broadcasts over the first, whose ``axis`` it starts at."""
+    x, span = shapes
+    if not span or x == span:
+        return factor
+    axis = canonical_axis(axis, x)
+    full = (1,) * axis + span + (1,) * (len(x) - axis - len(span))
+    order = channels_last(tuple(range(len(x))))
+    span_order = channels_last(tuple(range(axis, axis + len(span))))
+    wanted = [a for a in order if axis <= a < axis + len(span)]
+    if list(span_order) != wanted:
+        factor = tf.transpose(factor, [span_order.index(a) for a in wanted])
+    return tf.reshape(factor, [full[a] for a in order])

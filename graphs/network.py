@@ -1,0 +1,180 @@
+"""A network as a value: named layers, in order, with the blobs that they read and make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from graphs.layer import Layer, ParameterSpec, listed, spell
+from graphs.layers.data import Input
+from weights import Refused, Shape
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer of a network.
+
+    ``shared`` has, for each of the layer's parameters, the name under which it shares it, or "" (Caffe's
+    ``param { name }``).
+    """
+
+    name: str
+    layer: Layer
+    bottoms: tuple[str, ...] = ()
+    tops: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"layer '{self.name}' ({self.layer.type})"
+
+
+@dataclass(frozen=True)
+class Network:
+    """Layers in the order in which Caffe runs them. ``phase`` is TEST or TRAIN."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    phase: str = "TEST"
+
+    @property
+    def inputs(self) -> dict[str, Shape]:
+        """Blob -> Caffe's shape, of the blobs that are fed."""
+        return {
+            top: shape
+            for node in self.nodes
+            if isinstance(node.layer, Input)
+            for top, shape in zip(node.tops, node.layer.shapes(len(node.tops)))
+        }
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Blobs that no layer reads after they were last made; inputs that nobody reads are not among them."""
+        unread: dict[str, None] = {}
+        for node in self.nodes:
+            for bottom in node.bottoms:
+                unread.pop(bottom, None)
+            if not isinstance(node.layer, Input):
+                for top in node.tops:
+                    unread[top] = None
+        return tuple(unread)
+
+    def with_batch(self, more: int) -> Network:
+        """Returns the network with the first axis of every input ``more`` larger."""
+        nodes = (
+            replace(node, layer=node.layer.with_batch(more)) if isinstance(node.layer, Input) else node
+            for node in self.nodes
+        )
+        return replace(self, nodes=tuple(nodes))
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """A node with the shapes around it, in Caffe's layout, and its parameters."""
+
+    node: Node
+    bottoms: tuple[Shape, ...]
+    tops: tuple[Shape, ...]
+    parameters: tuple[ParameterSpec, ...]
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one pass at these shapes."""
+        return self.node.layer.multiply_adds(self.bottoms, self.tops)
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Every layer's shapes; ``free_batch`` says whether the first axis may take any size."""
+
+    layers: tuple[Inferred, ...]
+    free_batch: bool
+
+    def __iter__(self) -> Iterator[Inferred]:
+        return iter(self.layers)
+
+    def batched(self, shape: Shape) -> Shape:
+        """Returns ``shape`` with -1 for a free batch."""
+        return (-1, *shape[1:]) if self.free_batch and shape else shape
+
+
+def infer(network: Network) -> Shapes:
+    """Returns the shapes of all layers by Caffe's rules.
+
+    The batch is free where one picture more passes through the same layers with the same parameters and changes
+    nothing but first axes. Raises Refused with every layer that does not fit.
+    """
+    layers = _infer(network)
+    try:
+        more = _infer(network.with_batch(1))
+    except Refused:
+        return Shapes(layers, free_batch=False)
+    free = all(
+        one.parameters == other.parameters and all(map(_differ_in_batch_only, one.tops, other.tops))
+        for one, other in zip(layers, more)
+    )
+    return Shapes(layers, free)
+
+
+def _differ_in_batch_only(one: Shape, other: Shape) -> bool:
+    return len(one) == len(other) >= 1 and one[0] != other[0] and one[1:] == other[1:]
+
+
+def _infer(network: Network) -> tuple[Inferred, ...]:
+    blobs: dict[str, Shape | None] = {}
+    made_by = {top: node for node in reversed(network.nodes) for top in node.tops}
+    layers: list[Inferred] = []
+    problems: list[str] = []
+    for node in network.nodes:
+        problems += _blob_problems(node, blobs, made_by)
+        bottoms = [blobs.get(bottom) for bottom in node.bottoms]
+        tops: list[Shape | None] = [None] * len(node.tops)
+        known = tuple(bottom for bottom in bottoms if bottom is not None)
+        if len(known) == len(bottoms):  # else: the reason was given where the bottom went missing
+            try:
+                inferred = _infer_layer(node, known)
+                layers.append(inferred)
+                tops = list(inferred.tops)
+            except ValueError as error:
+                problems.append(f"{node}: {error}")
+        blobs.update(zip(node.tops, tops))
+    if problems:
+        raise Refused(*problems)
+    return tuple(layers)
+
+
+def _blob_problems(node: Node, blobs: dict[str, Shape | None], made_by: dict[str, Node]) -> Iterator[str]:
+    for bottom in node.bottoms:
+        if bottom in blobs:
+            continue
+        if bottom not in made_by:
+            yield f"{node}: bottom '{bottom}' is made by no layer"
+        elif made_by[bottom] is node:
+            yield f"{node}: bottom '{bottom}' is its own top, and no layer before it makes it"
+        else:
+            yield (
+                f"{node}: bottom '{bottom}' is made further down, by layer '{made_by[bottom].name}'; "
+                "Caffe runs layers in file order, so this is a cycle or the layers are out of order"
+            )
+    for top in node.tops:
+        if top in blobs and top not in node.bottoms:
+            yield f"{node}: top '{top}' was made before, by layer '{made_by[top].name}', and is not changed in place"
+
+
+def _infer_layer(node: Node, bottoms: tuple[Shape, ...]) -> Inferred:
+    for what, names, (fewest, most) in (
+        ("bottom", node.bottoms, node.layer.bottoms),
+        ("top", node.tops, node.layer.tops),
+    ):
+        if not fewest <= len(names) <= most:
+            wanted = str(fewest) if fewest == most else f"{fewest} or more" if most > 99 else f"{fewest} to {most}"
+            raise ValueError(f"has {len(names)} {what} blobs; expected {wanted}")
+    if isinstance(node.layer, Input):
+        shapes = node.layer.shapes(len(node.tops))
+    else:
+        shapes = listed(node.layer.top_shapes(*bottoms))
+    if len(shapes) == 1 and len(node.tops) > 1:  # one value under several names
+        shapes = shapes * len(node.tops)
+    for shape in shapes:
+        if any(size < 1 for size in shape):
+            raise ValueError(f"its top would have the shape {spell(shape)}; its bottom is {spell(bottoms[0])}")
+    return Inferred(node, bottoms, tuple(shapes), node.layer.parameters(*bottoms))

@@ -1,0 +1,50 @@
+"""How one array lies in Caffe and in TensorFlow, and the exact way between the two."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A declared, invertible change of layout: view Caffe's array with ``view``'s shape, permute its axes by
+    ``order``, view the result with ``tensorflow``'s shape. Only positions change, never a number.
+
+    >>> Layout((96, 3, 11, 11), order=(2, 3, 1, 0)).tensorflow
+    (11, 11, 3, 96)
+    """
+
+    caffe: Shape
+    view: Shape = ()
+    order: tuple[int, ...] = ()
+    tensorflow: Shape = ()
+
+    def __post_init__(self) -> None:
+        view = self.view or self.caffe
+        order = self.order or tuple(range(len(view)))
+        moved = tuple(view[axis] for axis in order)
+        object.__setattr__(self, "view", view)
+        object.__setattr__(self, "order", order)
+        object.__setattr__(self, "tensorflow", self.tensorflow or moved)
+        if not math.prod(self.caffe) == math.prod(view) == math.prod(self.tensorflow):
+            raise ValueError(f"{self} does not hold as many values in each of its shapes")
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.caffe)
+
+    def to_tensorflow(self, array: np.ndarray) -> np.ndarray:
+        """Returns ``array`` (shape ``caffe``) in TensorFlow's layout, contiguous; not a copy where nothing moves."""
+        moved = array.reshape(self.view).transpose(self.order)
+        return np.ascontiguousarray(moved).reshape(self.tensorflow)
+
+    def to_caffe(self, array: np.ndarray) -> np.ndarray:
+        """Returns ``array`` (shape ``tensorflow``) in Caffe's layout, contiguous: undoes ``to_tensorflow``."""
+        moved = array.reshape(tuple(self.view[axis] for axis in self.order))
+        return np.ascontiguousarray(moved.transpose(np.argsort(self.order))).reshape(self.caffe)

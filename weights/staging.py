@@ -1,0 +1,35 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from weights.refused import Refused
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder inside ``folder``; what is written there moves into ``folder`` at the end, replacing
+    files of the same names. On any error nothing moves and nothing stays behind.
+
+    Raises Refused where ``folder`` does not exist or can't be written, and where the disk is full.
+    """
+    if not folder.is_dir():
+        raise Refused(f"{folder}: no such folder; make it first, or name another with -o")
+    try:
+        stage = Path(tempfile.mkdtemp(prefix=".caffeport-", dir=folder))
+        try:
+            yield stage
+            for path in sorted(stage.iterdir()):
+                target = folder / path.name
+                if target.is_dir() and path.is_dir():
+                    shutil.rmtree(target)
+                path.replace(target)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+    except OSError as error:
+        raise Refused(f"{folder}: could not write there: {error.strerror or error}") from error
