@@ -1,7 +1,7 @@
 """Caffe's file formats, the pipeline from them to a port, and the command line.
 
-    port = converter.convert("deploy.prototxt", "weights.caffemodel")
-    port.save("alexnet.pb")
+port = converter.convert("deploy.prototxt", "weights.caffemodel")
+port.save("alexnet.pb")
 """
 
 from __future__ import annotations

@@ -35,7 +35,9 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m converter", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="definition (.prototxt) and weights (.caffemodel)")
-    parser.add_argument("-o", "--output", action="append", default=[], metavar="OUTPUT", help="file to write; may repeat")
+    parser.add_argument(
+        "-o", "--output", action="append", default=[], metavar="OUTPUT", help="file to write; may repeat"
+    )
     parser.add_argument("--phase", choices=("TEST", "TRAIN"), default="TEST", help="which layers run (default: TEST)")
     parser.add_argument(
         "--allow",

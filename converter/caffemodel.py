@@ -1,14 +1,25 @@
-"""Caffe's binary format: .caffemodel <-> NetParameter, and the arrays within."""
+"""Caffe's binary format: the arrays in a .caffemodel, its definition, and back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
-from converter.caffe_pb2 import BlobProto, NetParameter, UnpackedBlobProto
-from weights import Refused, Shape
+from converter.caffe_pb2 import (
+    BlobProto,
+    LayerParameter,
+    NetParameter,
+    UnpackedBlobProto,
+    V0LayerParameter,
+    V1LayerParameter,
+)
+from weights import Refused, wire
+from weights.wire import Field
 
 Blobs = dict[str, tuple[np.ndarray, ...]]
 """Layer -> its arrays in Caffe's order and layout, with the shapes that the file gives them."""
@@ -16,87 +27,144 @@ Blobs = dict[str, tuple[np.ndarray, ...]]
 LARGEST = 2**31 - 1
 """Bytes that a protobuf message can have."""
 
+_LAYER = NetParameter.LAYER_FIELD_NUMBER
+_V1_LAYERS = NetParameter.LAYERS_FIELD_NUMBER
+_V0_LAYER = V1LayerParameter.LAYER_FIELD_NUMBER
+_BLOBS = {
+    LayerParameter: LayerParameter.BLOBS_FIELD_NUMBER,
+    V1LayerParameter: V1LayerParameter.BLOBS_FIELD_NUMBER,
+    V0LayerParameter: V0LayerParameter.BLOBS_FIELD_NUMBER,
+}
+_NUMBERS = {BlobProto.DATA_FIELD_NUMBER: "<f4", BlobProto.DOUBLE_DATA_FIELD_NUMBER: "<f8"}
+_GRADIENTS = {BlobProto.DIFF_FIELD_NUMBER, BlobProto.DOUBLE_DIFF_FIELD_NUMBER}
 
-def parse_caffemodel(data: bytes) -> NetParameter:
-    """Returns the message that a .caffemodel holds. Raises Refused where it is none, or not whole."""
+
+@dataclass(frozen=True, eq=False)
+class Caffemodel:
+    """What a .caffemodel holds: the definition that it was trained with, without numbers, and each layer's arrays.
+
+    The arrays are read-only views on the file's bytes, float32, or float64 where they are stored so.
+    """
+
+    definition: NetParameter
+    blobs: Blobs
+
+
+def parse_caffemodel(data: bytes) -> Caffemodel:
+    """Returns what a .caffemodel of any vintage holds, its arrays not copied.
+
+    Raises Refused where the bytes are no .caffemodel, are cut short, or a blob does not have as many numbers as its
+    shape says.
+    """
     if len(data) > LARGEST:
         raise Refused(f"has {len(data) / 2**30:.1f} GiB; protobuf, and so Caffe, ends at 2 GiB")
     try:
-        message = NetParameter.FromString(data)
-    except DecodeError as error:
-        raise Refused(
-            f"is no whole .caffemodel: its {len(data):,} bytes do not decode as Caffe's NetParameter "
-            "(cut short while downloading, or another format)"
-        ) from error
-    if not (message.layer or message.layers):
-        raise Refused("holds no layers; expected a .caffemodel with trained weights")
-    return message
+        model = _net(memoryview(data))
+    except (Refused, DecodeError) as error:
+        reasons = error.reasons if isinstance(error, Refused) else ("its fields do not decode",)
+        if isinstance(error, _BrokenBlob):
+            raise
+        raise Refused(f"is no whole .caffemodel: {reasons[0]}") from error
+    if not (model.definition.layer or model.definition.layers):
+        raise Refused("is no .caffemodel: it holds no layers")
+    return model
 
 
-def read_blobs(message: NetParameter) -> Blobs:
-    """Returns the arrays of all layers that have any. Raises Refused naming each layer whose blob is broken."""
-    blobs: Blobs = {}
-    problems: list[str] = []
-    for name, protos in _layers(message):
-        try:
-            arrays = tuple(array_of(proto) for proto in protos)
-        except ValueError as error:
-            problems.append(f"layer '{name}': {error}")
-            continue
-        if arrays:
-            blobs[name] = arrays
-    if problems:
-        raise Refused(*problems)
-    return blobs
+class _BrokenBlob(Refused):
+    """A blob that decodes but contradicts itself."""
 
 
-def _layers(message: NetParameter) -> Iterator[tuple[str, Iterable[BlobProto]]]:
-    for layer in message.layer:
-        yield layer.name, layer.blobs
-    for old in message.layers:  # V1, with V0 inside where it is older still
-        inner = old.layer if old.HasField("layer") else old
-        yield inner.name, inner.blobs
+def _net(data: memoryview) -> Caffemodel:
+    rest, definition, blobs = bytearray(), NetParameter(), {}
+    for field in wire.fields(data, 0, len(data)):
+        if field.wire_type == wire.LENGTH_DELIMITED and field.number in (_LAYER, _V1_LAYERS):
+            kind = LayerParameter if field.number == _LAYER else V1LayerParameter
+            layer, name, arrays = _layer(kind, data, field)
+            (definition.layer if kind is LayerParameter else definition.layers).append(layer)
+            if arrays:
+                blobs[name] = arrays
+        else:
+            rest += data[field.start : field.end]
+    definition.MergeFromString(bytes(rest))
+    return Caffemodel(definition, blobs)
 
 
-def array_of(proto: BlobProto) -> np.ndarray:
-    """Returns a blob as float32 (or float64 where it is stored so), a view on the message's bytes.
+def _layer(kind: type[Message], data: memoryview, whole: Field) -> tuple[Message, str, tuple[np.ndarray, ...]]:
+    """Returns a layer without its arrays, its name, and its arrays."""
+    rest, protos, inner = bytearray(), [], None
+    for field in wire.fields(data, whole.payload, whole.end):
+        if field.number == _BLOBS[kind] and field.wire_type == wire.LENGTH_DELIMITED:
+            protos.append(field)
+        elif kind is V1LayerParameter and field.number == _V0_LAYER and field.wire_type == wire.LENGTH_DELIMITED:
+            inner = _layer(V0LayerParameter, data, field)
+        else:
+            rest += data[field.start : field.end]
+    layer = kind.FromString(bytes(rest))
+    if inner is not None:
+        layer.layer.CopyFrom(inner[0])
+        return layer, inner[1], inner[2]
+    try:
+        arrays = tuple(_array(data, proto) for proto in protos)
+    except ValueError as error:
+        raise _BrokenBlob(f"layer '{layer.name}': {error}") from error
+    return layer, layer.name, arrays
 
-    Raises ValueError where the declared shape and the number of stored values differ.
-    """
-    shape = _shape(proto)
-    values = _stored(proto.data, "<f4") if proto.data else _stored(proto.double_data, "<f8")
-    if values.size == 0:
-        unpacked = UnpackedBlobProto.FromString(proto.SerializeToString())
-        values = np.array(unpacked.data, "<f4") if unpacked.data else np.array(unpacked.double_data, "<f8")
-    count = 1
-    for size in shape:
-        count *= size
-    if values.size != count:
+
+def _array(data: memoryview, whole: Field) -> np.ndarray:
+    """Returns the array of a BlobProto. Raises ValueError where it contradicts itself."""
+    rest, runs = bytearray(), []
+    for field in wire.fields(data, whole.payload, whole.end):
+        if field.wire_type == wire.LENGTH_DELIMITED and field.number in _NUMBERS:
+            runs.append((_NUMBERS[field.number], data[field.payload : field.end]))
+        elif field.number not in _GRADIENTS:
+            rest += data[field.start : field.end]
+    shape = _shape(BlobProto.FromString(bytes(rest)))
+    if any(len(run) % np.dtype(dtype).itemsize for dtype, run in runs):
+        raise ValueError("a blob's bytes are no whole number of floats")
+    arrays = [np.frombuffer(run, dtype) for dtype, run in runs] or [_unpacked(bytes(rest))]
+    values = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    if values.size != math.prod(shape):
         spelled = "x".join(map(str, shape)) or "scalar"
-        raise ValueError(f"a blob of shape {spelled} needs {count:,} values, but {values.size:,} are stored")
+        raise ValueError(f"a blob of shape {spelled} needs {math.prod(shape):,} values; {values.size:,} are stored")
     return values.reshape(shape)
 
 
-def _shape(proto: BlobProto) -> Shape:
-    if proto.HasField("shape"):
-        shape = tuple(proto.shape.dim)
-    else:
+def _unpacked(rest: bytes) -> np.ndarray:
+    """Returns the numbers of a blob whose writer gave each a tag of its own."""
+    unpacked = UnpackedBlobProto.FromString(rest)
+    return np.array(unpacked.double_data, "<f8") if unpacked.double_data else np.array(unpacked.data, "<f4")
+
+
+def _shape(proto: BlobProto) -> tuple[int, ...]:
+    shape = tuple(proto.shape.dim)
+    if not proto.HasField("shape"):
         shape = (proto.num, proto.channels, proto.height, proto.width)
     if any(size < 0 for size in shape):
-        raise ValueError(f"a blob has the shape {'x'.join(map(str, shape))}; sizes below 0 mean nothing")
+        raise ValueError(f"a blob has the shape {'x'.join(map(str, shape))}; no axis is below 0")
     return shape
 
 
-def _stored(runs: Iterable[bytes], dtype: str) -> np.ndarray:
-    pieces = list(runs)
-    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    if len(data) % np.dtype(dtype).itemsize:
-        raise ValueError(f"{len(data)} bytes of numbers are no whole number of {np.dtype(dtype).name} values")
-    return np.frombuffer(data, dtype)
+def write_caffemodel(file: BinaryIO, definition: NetParameter, arrays: Iterable[Iterable[np.ndarray]]) -> None:
+    """Writes today's .caffemodel: the definition, with ``arrays`` (float32, Caffe's layout) of each of its layers.
+
+    Layers go to the file one by one, arrays from where they lie.
+    """
+    file.write(NetParameter(name=definition.name).SerializeToString())
+    for layer, blobs in zip(definition.layer, arrays):
+        head = layer.SerializeToString(deterministic=True)
+        pieces = [piece for blob in blobs for piece in _blob_pieces(np.ascontiguousarray(blob, "<f4"))]
+        file.write(wire.head(_LAYER, len(head) + sum(map(len, pieces))))
+        file.write(head)
+        for piece in pieces:
+            file.write(piece)
 
 
-def blob_of(array: np.ndarray) -> BlobProto:
-    """Returns an array as today's Caffe writes it: shape, packed float32."""
-    proto = BlobProto(data=[np.ascontiguousarray(array, "<f4").tobytes()])
-    proto.shape.dim.extend(array.shape)
-    return proto
+def _blob_pieces(array: np.ndarray) -> tuple[bytes, memoryview]:
+    shape = BlobProto()
+    shape.shape.dim.extend(array.shape)
+    if not array.shape:
+        shape.shape.SetInParent()
+    data = (BlobProto.DATA_FIELD_NUMBER, shape.SerializeToString())
+    return wire.around(array.nbytes, data, (LayerParameter.BLOBS_FIELD_NUMBER, b"")), memoryview(
+        array.reshape(-1)
+    ).cast("B")

@@ -25,7 +25,12 @@ def manifest(port: Port, versions: dict[str, str]) -> dict[str, Any]:
         "network": port.network.name,
         "phase": port.network.phase,
         "inputs": [
-            {"blob": blob, "tensor": _tensor(port, blob), "shape": _shape(port.shapes.batched(shape)), "dtype": "float32"}
+            {
+                "blob": blob,
+                "tensor": _tensor(port, blob),
+                "shape": _shape(port.shapes.batched(shape)),
+                "dtype": "float32",
+            }
             for blob, shape in port.network.inputs.items()
         ],
         "outputs": [{"blob": blob, "tensor": last[blob]} for blob in port.network.outputs],
@@ -40,7 +45,7 @@ def manifest(port: Port, versions: dict[str, str]) -> dict[str, Any]:
             }
             for layer, names in zip(port.shapes, port.names.tops)
         ],
-        "sources": [{"name": name, "sha256": digest} for name, digest in port.hashes],
+        "sources": [{"name": source.name, "sha256": source.sha256} for source in port.sources],
         "versions": {"caffeport": __version__, **versions},
     }
     preprocessing = _preprocessing(port)

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converter.caffe_pb2 import NetParameter
-from converter.caffemodel import blob_of
+from converter.caffemodel import write_caffemodel
 from converter.describe import message_of
 from converter.manifest import manifest_text
 from converter.prototxt import print_prototxt
@@ -68,7 +67,7 @@ def _manifest(port: Port, path: Path) -> None:
 
 
 def _source(port: Port, path: Path) -> None:
-    made_from = ", ".join(name for name, _ in port.hashes)
+    made_from = ", ".join(source.name for source in port.sources)
     path.write_text(network_source(port.network, port.shapes, port.names, made_from), encoding="utf-8")
     path.with_name(path.name + ".json").write_text(manifest_text(port, {}), encoding="utf-8")
 
@@ -82,14 +81,8 @@ def _prototxt(port: Port, path: Path) -> None:
 
 
 def _caffemodel(port: Port, path: Path) -> None:
-    # A message may be written in pieces: the definition's layers follow each other, one in memory at a time.
     with open(path, "wb") as file:
-        message = message_of(port.network)
-        file.write(NetParameter(name=message.name).SerializeToString())
-        for layer, variables in zip(message.layer, port.names.variables):
-            layer.blobs.extend(blob_of(port.parameters[name].caffe) for name in variables)
-            file.write(NetParameter(layer=[layer]).SerializeToString(deterministic=True))
-            layer.Clear()
+        write_caffemodel(file, message_of(port.network), port.arrays())
 
 
 _WRITERS: dict[str, Callable[[Port, Path], None]] = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from converter import caffemodel
 from converter.bind import bind
+from converter.caffemodel import parse_caffemodel
 from converter.describe import State, describe
 from converter.prototxt import parse_prototxt
 from converter.sources import DEFINITION, WEIGHTS, Source, decoded, read_source
@@ -24,7 +24,7 @@ class Port:
     """A Caffe network, read and proved, ready to be written.
 
     ``parameters`` is variable name -> parameter, empty where no weights were given; ``notes`` are lines that the
-    user should see; ``hashes`` is (file name, SHA-256) for each source.
+    user should see; ``sources`` the files that it was made from.
     """
 
     network: Network
@@ -32,7 +32,7 @@ class Port:
     names: Names
     parameters: dict[str, Parameter]
     notes: tuple[str, ...]
-    hashes: tuple[tuple[str, str], ...]
+    sources: tuple[Source, ...]
 
     def save(self, path: str | Path) -> list[Path]:
         """Writes the port in the form that the path's ending says, whole or not at all; returns the files written.
@@ -62,8 +62,7 @@ def convert(*paths: str | Path, phase: str = "TEST", allow: Iterable[str] = ()) 
     network, shapes = _read_network(definition, State(phase), allow)
     names = name_values(shapes)
     parameters, notes = _read_weights(weights, shapes, names) if weights else ({}, ())
-    hashes = tuple((source.name, source.sha256()) for source in sources)
-    return Port(network, shapes, names, parameters, notes, hashes)
+    return Port(network, shapes, names, parameters, notes, tuple(sources))
 
 
 def _only(sources: list[Source], kind: str) -> Source | None:
@@ -83,7 +82,7 @@ def _read_network(source: Source, state: State, allow: Iterable[str]) -> tuple[N
 
 def _read_weights(source: Source, shapes: Shapes, names: Names) -> tuple[dict[str, Parameter], tuple[str, ...]]:
     try:
-        bound = bind(shapes, names, caffemodel.read_blobs(caffemodel.parse_caffemodel(source.data)))
+        bound = bind(shapes, names, parse_caffemodel(source.data).blobs)
     except Refused as refused:
         raise refused.within(str(source.path)) from refused
     return bound.parameters, tuple(f"{source.path}: {note}" for note in bound.notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from weights import Refused
@@ -36,8 +37,9 @@ class Source:
         """The file's name, without its folder."""
         return self.path.name
 
+    @cached_property
     def sha256(self) -> str:
-        """Returns the hexadecimal digest of the file's bytes."""
+        """The hexadecimal digest of the file's bytes."""
         return hashlib.sha256(self.data).hexdigest()
 
 

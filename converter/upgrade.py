@@ -61,7 +61,7 @@ def upgrade(message: NetParameter) -> NetParameter:
     if message.input:
         today.layer.append(_input_layer(message))
     elif message.input_dim or message.input_shape:
-        raise Refused("gives input_dim or input_shape without input; name the blob with input: \"data\"")
+        raise Refused('gives input_dim or input_shape without input; name the blob with input: "data"')
     if message.layer and message.layers:
         raise Refused("has both 'layer' and 'layers' entries; Caffe accepts one vintage in a file")
     for layer in message.layer:

@@ -16,7 +16,8 @@ from graphs.names import Names
 from graphs.network import Network, Shapes
 from graphs.reference import fed
 from graphs.tensorflow1 import tensorflow1
-from weights import Parameter, Refused
+from weights import Parameter, Refused, wire
+from weights.parameter import in_tensorflow_layout
 
 LARGEST = 2**31 - 1
 """Bytes that a protobuf message can have."""
@@ -41,25 +42,36 @@ def write_frozen(
         build(network, shapes, names, tf, lambda name, shape: tf.placeholder(tf.float32, shape, name=name))
         definition = graph.as_graph_def()
     with open(path, "wb") as file:
+        constants = [parameters[node.name] for node in definition.node if node.name in parameters]
+        for name, array in in_tensorflow_layout(constants):
+            file.write(_constant_head(tf, name, array))
+            file.write(memoryview(array.reshape(-1)).cast("B"))
         for node in definition.node:
-            if node.name in parameters:
-                node.CopyFrom(_constant(tf, node.name, parameters[node.name].tensorflow()))
-            file.write(tf.GraphDef(node=[node]).SerializeToString(deterministic=True))
-            node.Clear()
+            if node.name not in parameters:
+                file.write(tf.GraphDef(node=[node]).SerializeToString(deterministic=True))
         rest = tf.GraphDef(versions=definition.versions, library=definition.library)
         file.write(rest.SerializeToString(deterministic=True))
 
 
-def _constant(tf: Any, name: str, array: np.ndarray) -> Any:
-    """Returns the Const node of a float32 array."""
+def _constant_head(tf: Any, name: str, array: np.ndarray) -> bytes:
+    """Returns the Const node of a float32 array, as GraphDef's field, up to where the array's bytes begin."""
+    float32 = tf.float32.as_datatype_enum
     node = tf.NodeDef(name=name, op="Const")
-    node.attr["dtype"].type = tf.float32.as_datatype_enum
-    tensor = node.attr["value"].tensor
-    tensor.dtype = tf.float32.as_datatype_enum
+    node.attr["dtype"].type = float32
+    attribute = tf.AttrValue()
+    attribute.tensor.dtype = float32
+    attribute.tensor.tensor_shape.SetInParent()
     for size in array.shape:
-        tensor.tensor_shape.dim.add(size=size)
-    tensor.tensor_content = array.astype("<f4", copy=False).tobytes()
-    return node
+        attribute.tensor.tensor_shape.dim.add(size=size)
+    tensor = attribute.tensor
+    return wire.around(
+        array.nbytes,
+        (tensor.TENSOR_CONTENT_FIELD_NUMBER, tensor.SerializeToString()),
+        (attribute.TENSOR_FIELD_NUMBER, b""),
+        (2, wire.head(1, len(b"value")) + b"value"),  # a map's entry: key 1, value 2
+        (node.ATTR_FIELD_NUMBER, node.SerializeToString(deterministic=True)),
+        (tf.GraphDef.NODE_FIELD_NUMBER, b""),
+    )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,3 +25,17 @@ class Parameter:
     def tensorflow(self) -> np.ndarray:
         """Returns the array in TensorFlow's layout, made anew at each call so that only one need be in memory."""
         return self.layout.to_tensorflow(self.caffe)
+
+
+def in_tensorflow_layout(parameters: Iterable[Parameter]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields each parameter's name and its array in TensorFlow's layout; the next one is made while this one is used,
+    and no more than these two are in memory."""
+    with ThreadPoolExecutor(max_workers=1) as worker:
+        coming = None
+        for parameter in parameters:
+            made, coming = coming, (parameter.name, worker.submit(parameter.tensorflow))
+            if made is not None:
+                yield made[0], made[1].result()
+                del made
+        if coming is not None:
+            yield coming[0], coming[1].result()

@@ -3,8 +3,8 @@
 from graphs.layers import (  # noqa: F401
     convolution,
     data,
-    eltwise,
     elementwise,
+    eltwise,
     inner_product,
     lrn,
     normalization,
