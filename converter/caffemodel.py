@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
@@ -99,7 +99,7 @@ def _layer(kind: type[Message], data: memoryview, whole: Field) -> tuple[Message
             inner = _layer(V0LayerParameter, data, field)
         else:
             rest += data[field.start : field.end]
-    layer = kind.FromString(bytes(rest))
+    layer: Any = kind.FromString(bytes(rest))
     if inner is not None:
         layer.layer.CopyFrom(inner[0])
         return layer, inner[1], inner[2]
@@ -165,6 +165,4 @@ def _blob_pieces(array: np.ndarray) -> tuple[bytes, memoryview]:
     if not array.shape:
         shape.shape.SetInParent()
     data = (BlobProto.DATA_FIELD_NUMBER, shape.SerializeToString())
-    return wire.around(array.nbytes, data, (LayerParameter.BLOBS_FIELD_NUMBER, b"")), memoryview(
-        array.reshape(-1)
-    ).cast("B")
+    return wire.around(array.nbytes, data, (LayerParameter.BLOBS_FIELD_NUMBER, b"")), wire.flat(array)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -86,9 +87,12 @@ def _unknown_types(layers: list[LayerParameter]) -> list[str]:
 
 
 def _doubled_names(layers: list[LayerParameter]) -> list[str]:
-    seen: set[str] = set()
-    doubled = {layer.name: None for layer in layers if layer.name in seen or seen.add(layer.name)}
-    return [f"layer '{name}': the name is used twice, so its weights can't be told apart" for name in doubled]
+    counts = Counter(layer.name for layer in layers)
+    return [
+        f"layer '{name}': the name is used {count} times, so its weights can't be told apart"
+        for name, count in counts.items()
+        if count > 1
+    ]
 
 
 def _node(layer: LayerParameter, state: State, allow: frozenset[str]) -> Node:
@@ -137,11 +141,11 @@ def _value(field: FieldDescriptor, value: Any) -> Any:
     return _single(field, value)
 
 
-def is_repeated(field: FieldDescriptor) -> bool:
+def is_repeated(field: Any) -> bool:
     """Returns whether a field may be given several times, on old protobuf runtimes as on new ones."""
     if hasattr(field, "is_repeated"):
         return field.is_repeated
-    return field.label == FieldDescriptor.LABEL_REPEATED
+    return field.label == field.LABEL_REPEATED
 
 
 def _single(field: FieldDescriptor, value: Any) -> Any:

@@ -76,8 +76,8 @@ def _shape(shape: Shape) -> list[int | None]:
 def _preprocessing(port: Port) -> dict[str, Any]:
     """Returns what the definition states of how pictures become input; {} where it states nothing."""
     for node in port.network.nodes:
-        transform = node.layer.transform_param if isinstance(node.layer, Input) else None
-        if transform is not None:
+        if isinstance(node.layer, Input) and node.layer.transform_param is not None:
+            transform = node.layer.transform_param
             stated = {
                 field.name: getattr(transform, field.name)
                 for field in dataclasses.fields(Transform)

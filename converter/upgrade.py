@@ -67,7 +67,7 @@ def upgrade(message: NetParameter) -> NetParameter:
     for layer in message.layer:
         today.layer.add().CopyFrom(layer)
         del today.layer[-1].blobs[:]
-    problems = []
+    problems: list[str] = []
     for old in message.layers:
         try:
             today.layer.append(_from_v1(old))

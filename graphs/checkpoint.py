@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from graphs.emit import build
 from graphs.names import Names
@@ -24,7 +25,7 @@ def write_checkpoint(
     tf = tensorflow1("a checkpoint")
     with tf.Graph().as_default() as graph:
 
-        def variable(name: str, shape: tuple[int, ...]):
+        def variable(name: str, shape: tuple[int, ...]) -> Any:
             return tf.get_variable(name, shape, tf.float32, initializer=tf.zeros_initializer())
 
         build(network, shapes, names, tf, variable)

@@ -45,7 +45,7 @@ def write_frozen(
         constants = [parameters[node.name] for node in definition.node if node.name in parameters]
         for name, array in in_tensorflow_layout(constants):
             file.write(_constant_head(tf, name, array))
-            file.write(memoryview(array.reshape(-1)).cast("B"))
+            file.write(wire.flat(array))
         for node in definition.node:
             if node.name not in parameters:
                 file.write(tf.GraphDef(node=[node]).SerializeToString(deterministic=True))

@@ -7,7 +7,7 @@ parameters, its NumPy reference and its TensorFlow emission. Adding a layer touc
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -70,6 +70,7 @@ class Site:
         return self.tops[0]
 
 
+@dataclass(frozen=True)
 class Layer:
     """Base of the layer definitions; what it says here holds for a layer that keeps its bottom's shape.
 
@@ -124,7 +125,7 @@ def layer(
     without_effect: tuple[str, ...] = (),
     note: str = "",
 ) -> Callable[[type[Layer]], type[Layer]]:
-    """Returns the class decorator that makes a frozen dataclass of a definition and registers it.
+    """Returns the class decorator that registers a definition, a frozen dataclass.
 
     ``message`` is the field of Caffe's LayerParameter with its parameters (``lrn_param``); ``without_effect`` names
     parameters of that message that change no result.
@@ -133,7 +134,6 @@ def layer(
     def register(definition: type[Layer]) -> type[Layer]:
         if type_name in LAYERS:
             raise ValueError(f"layer type {type_name} is registered twice")
-        definition = dataclass(frozen=True)(definition)
         definition.type = type_name
         definition.message = message
         definition.bottoms = bottoms
@@ -148,11 +148,6 @@ def layer(
 
 MANY = 1 << 30
 """No limit on bottoms or tops."""
-
-
-def filled(type_name: str = "constant", **parameters: float) -> Any:
-    """Returns a dataclass field whose default is that filler."""
-    return field(default=Filler(type=type_name, **parameters))
 
 
 def canonical_axis(axis: int, shape: Shape) -> int:

@@ -29,10 +29,13 @@ def run_reference(
     """
     blobs: dict[str, np.ndarray] = {}
     values: Values = {}
+    tops: list[np.ndarray]
     for layer, arrays in zip(shapes, parameters):
         node = layer.node
         if isinstance(node.layer, Input):
-            tops = [fed(inputs, top, shapes.batched(shape)).astype(dtype) for top, shape in zip(node.tops, layer.tops)]
+            tops = [
+                fed(inputs, *expected).astype(dtype) for expected in zip(node.tops, map(shapes.batched, layer.tops))
+            ]
         else:
             bottoms = [blobs[bottom] for bottom in node.bottoms]
             tops = listed(node.layer.reference(*bottoms, *(array.astype(dtype) for array in arrays)))

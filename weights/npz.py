@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from weights import wire
 from weights.parameter import Parameter, in_tensorflow_layout
 
 
@@ -21,4 +22,4 @@ def write_npz(path: Path, parameters: Iterable[Parameter]) -> None:
         for name, array in in_tensorflow_layout(parameters):
             with archive.open(name + ".npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array_header_1_0(member, np.lib.format.header_data_from_array_1_0(array))
-                member.write(memoryview(array.reshape(-1)).cast("B"))  # NumPy's own writer copies it in pieces
+                member.write(wire.flat(array))  # NumPy's own writer copies it in pieces

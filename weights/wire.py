@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from weights.refused import Refused
 
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
@@ -83,6 +85,11 @@ def varint(value: int) -> bytes:
 def head(number: int, length: int) -> bytes:
     """Returns what stands before a payload of ``length`` bytes in field ``number``."""
     return varint(number << 3 | LENGTH_DELIMITED) + varint(length)
+
+
+def flat(array: np.ndarray) -> memoryview:
+    """Returns the bytes of a contiguous array, not copied."""
+    return array.reshape(-1).view(np.uint8).data
 
 
 def around(array_bytes: int, *layers: tuple[int, bytes]) -> bytes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from graphs.layer import Filler, Layer, ParameterSpec, Site, Tensor, canonical_axis, filled, layer, spell
+from graphs.layer import Filler, Layer, ParameterSpec, Site, Tensor, canonical_axis, layer, spell
 from graphs.layers import windows
 from graphs.layers.windows import Pair
 from weights import Layout, Shape
@@ -19,6 +20,7 @@ from weights import Layout, Shape
     without_effect=("engine", "force_nd_im2col"),
     note="groups, depthwise, dilation, rectangular, with and without bias; two spatial axes",
 )
+@dataclass(frozen=True)
 class Convolution(Layer):
     """Caffe's ConvolutionLayer over N, C, H, W.
 
@@ -33,8 +35,8 @@ class Convolution(Layer):
     kernel_size: tuple[int, ...] = ()
     group: int = 1
     stride: tuple[int, ...] = ()
-    weight_filler: Filler = filled()
-    bias_filler: Filler = filled()
+    weight_filler: Filler = Filler()
+    bias_filler: Filler = Filler()
     pad_h: int | None = None
     pad_w: int | None = None
     kernel_h: int | None = None
@@ -119,7 +121,7 @@ class Convolution(Layer):
             target = y[:, g * outputs : (g + 1) * outputs].reshape(shape[0], outputs, -1)
             kernels = weights[g * outputs : (g + 1) * outputs]
             for i, j in windows.offsets(self.kernel):
-                seen = windows.at_offset(source, (i, j), self.strides, self.dilations, shape[2:])
+                seen = windows.at_offset(source, (i, j), self.strides, self.dilations, windows.spatial(shape))
                 target += kernels[:, :, i, j] @ seen.reshape(shape[0], inputs, -1)
             y[:, g * outputs : (g + 1) * outputs] = target.reshape(shape[0], outputs, *shape[2:])
         return y if biases is None else y + biases[:, None, None]

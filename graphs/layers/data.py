@@ -26,6 +26,7 @@ class Transform:
 
 
 @layer("Input", "input_param", bottoms=(0, 0), tops=(1, MANY))
+@dataclass(frozen=True)
 class Input(Layer):
     """Blobs that are fed. ``shape`` has one shape for each top, or one for all of them; ``transform_param`` is what
     the definition states of their preprocessing, which no graph does."""

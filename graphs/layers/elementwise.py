@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from weights import Shape
 
 
 @layer("ReLU", "relu_param", without_effect=("engine",), note="negative_slope")
+@dataclass(frozen=True)
 class ReLU(Layer):
     """max(x, 0) + negative_slope * min(x, 0)."""
 
@@ -29,6 +31,7 @@ class ReLU(Layer):
 
 
 @layer("Dropout", "dropout_param", note="identity in TEST")
+@dataclass(frozen=True)
 class Dropout(Layer):
     """In TRAIN, drops values with probability ``dropout_ratio`` and scales the rest by 1 / (1 - dropout_ratio); in
     TEST, passes its bottom on."""
@@ -50,6 +53,7 @@ class Dropout(Layer):
 
 
 @layer("Split", tops=(1, MANY))
+@dataclass(frozen=True)
 class Split(Layer):
     """Its bottom under several names."""
 

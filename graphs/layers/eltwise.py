@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -18,6 +19,7 @@ from weights import Shape
     without_effect=("stable_prod_grad",),
     note="SUM with coeff, PROD, MAX",
 )
+@dataclass(frozen=True)
 class Eltwise(Layer):
     """Caffe's EltwiseLayer. ``coeff`` weighs the bottoms of a SUM."""
 
@@ -41,7 +43,7 @@ class Eltwise(Layer):
         if self.operation == "MAX":
             return np.max(bottoms, axis=0)
         coefficients = self.coeff or (1.0,) * len(bottoms)
-        return sum(c * x for c, x in zip(coefficients, bottoms))
+        return np.sum([c * x for c, x in zip(coefficients, bottoms)], axis=0)
 
     def emit(self, tf: Any, site: Site, *bottoms: Tensor) -> Tensor:
         if self.operation != "SUM":

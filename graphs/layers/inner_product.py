@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from graphs.channels_last import channels_last, in_graph_order, is_moved, to_caffe_order
-from graphs.layer import Filler, Layer, ParameterSpec, Site, Tensor, canonical_axis, filled, layer
+from graphs.layer import Filler, Layer, ParameterSpec, Site, Tensor, canonical_axis, layer
 from weights import Layout, Shape
 
 
 @layer("InnerProduct", "inner_product_param", note="any axis, transposed, with and without bias")
+@dataclass(frozen=True)
 class InnerProduct(Layer):
     """Caffe's InnerProductLayer: everything from ``axis`` on is one vector, in C, H, W order.
 
@@ -22,8 +24,8 @@ class InnerProduct(Layer):
 
     num_output: int = 0
     bias_term: bool = True
-    weight_filler: Filler = filled()
-    bias_filler: Filler = filled()
+    weight_filler: Filler = Filler()
+    bias_filler: Filler = Filler()
     axis: int = 1
     transpose: bool = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from weights import Shape
 
 
 @layer("LRN", "lrn_param", without_effect=("engine",), note="both regions, k")
+@dataclass(frozen=True)
 class LRN(Layer):
     """Caffe's LRNLayer over N, C, H, W.
 

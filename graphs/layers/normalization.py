@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from graphs.channels_last import channels_last
-from graphs.layer import Filler, Layer, ParameterSpec, Site, Tensor, canonical_axis, filled, layer, spell
+from graphs.layer import Filler, Layer, ParameterSpec, Site, Tensor, canonical_axis, layer, spell
 from weights import Layout, Shape
 
 
@@ -17,6 +18,7 @@ from weights import Layout, Shape
     without_effect=("moving_average_fraction",),
     note="stored or the batch's own statistics",
 )
+@dataclass(frozen=True)
 class BatchNorm(Layer):
     """Caffe's BatchNormLayer: (x - mean) / sqrt(variance + eps) for each channel (axis 1).
 
@@ -65,6 +67,7 @@ class BatchNorm(Layer):
 
 
 @layer("Scale", "scale_param", bottoms=(1, 2), note="any axes, one bottom or two, bias_term")
+@dataclass(frozen=True)
 class Scale(Layer):
     """Caffe's ScaleLayer: x times a factor that spans ``num_axes`` axes from ``axis`` on, plus a bias of that shape.
 
@@ -76,7 +79,7 @@ class Scale(Layer):
     num_axes: int = 1
     filler: Filler | None = None
     bias_term: bool = False
-    bias_filler: Filler = filled()
+    bias_filler: Filler = Filler()
 
     def _span(self, x: Shape, *factor: Shape) -> Shape:
         """Returns the factor's shape."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from weights import Shape
     without_effect=("engine",),
     note="MAX and AVE; padding, overhang, round_mode, ceil_mode, global_pooling",
 )
+@dataclass(frozen=True)
 class Pooling(Layer):
     """Caffe's PoolingLayer over N, C, H, W.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from weights import Shape
 
 
 @layer("Concat", "concat_param", bottoms=(1, MANY), note="any axis")
+@dataclass(frozen=True)
 class Concat(Layer):
     """Bottoms one after the other along ``axis``; ``concat_dim`` is its older spelling."""
 
@@ -40,6 +42,7 @@ class Concat(Layer):
 
 
 @layer("Flatten", "flatten_param", note="any axes")
+@dataclass(frozen=True)
 class Flatten(Layer):
     """Axes ``axis`` to ``end_axis`` made one, in Caffe's order."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from weights import Shape
 
 
 @layer("Softmax", "softmax_param", without_effect=("engine",), note="any axis")
+@dataclass(frozen=True)
 class Softmax(Layer):
     """exp(x) over its sum along ``axis``."""
 
