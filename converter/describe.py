@@ -105,7 +105,7 @@ def _node(layer: LayerParameter, state: State, allow: frozenset[str]) -> Node:
 
     values: dict[str, Any] = {}
     for field, value in layer.ListFields():
-        if field.name == definition.message:
+        if field.name in definition.messages:
             values.update(_values(value, definition, refuse))
         elif field.name == "transform_param" and definition is Input:
             values["transform_param"] = Transform(**_values(value, Transform, refuse))
@@ -119,7 +119,8 @@ def _node(layer: LayerParameter, state: State, allow: frozenset[str]) -> Node:
     if problems:
         raise Refused(*problems)
     shared = tuple(spec.name for spec in layer.param)
-    return Node(layer.name, definition(**values), tuple(layer.bottom), tuple(layer.top), shared)
+    tops = tuple(layer.top) or ((f"{layer.name}",) if definition.automatic_top else ())
+    return Node(layer.name, definition(**values), tuple(layer.bottom), tops, shared)
 
 
 def _values(message: Message, definition: type, refuse: Any) -> dict[str, Any]:
@@ -172,20 +173,20 @@ def message_of(network: Network) -> NetParameter:
         layer = message.layer.add(name=node.name, type=node.layer.type, bottom=node.bottoms, top=node.tops)
         if any(node.shared):
             layer.param.extend(ParamSpec(name=name) if name else ParamSpec() for name in node.shared)
-        if node.layer.message is not None:
-            _set(getattr(layer, node.layer.message), node.layer, skip={"transform_param"})
+        for name in node.layer.messages:
+            _set(getattr(layer, name), node.layer)
         if isinstance(node.layer, Input) and node.layer.transform_param is not None:
             _set(layer.transform_param, node.layer.transform_param)
     return message
 
 
-def _set(message: Message, values: Layer | Filler | Transform, skip: Iterable[str] = ()) -> None:
+def _set(message: Message, values: Layer | Filler | Transform) -> None:
     """Sets the fields of ``message`` in which ``values`` differs from its definition's defaults."""
     for field in dataclasses.fields(values):
         value = getattr(values, field.name)
-        if field.name in skip or value is None or value == field.default:
+        descriptor = message.DESCRIPTOR.fields_by_name.get(field.name)
+        if descriptor is None or value is None or value == field.default:
             continue
-        descriptor = message.DESCRIPTOR.fields_by_name[field.name]
         target = getattr(message, field.name)
         if descriptor.message_type is not None and descriptor.message_type.name == "BlobShape":
             for dims in value if is_repeated(descriptor) else (value,):

@@ -25,13 +25,10 @@ def manifest(port: Port, versions: dict[str, str]) -> dict[str, Any]:
         "network": port.network.name,
         "phase": port.network.phase,
         "inputs": [
-            {
-                "blob": blob,
-                "tensor": _tensor(port, blob),
-                "shape": _shape(port.shapes.batched(shape)),
-                "dtype": "float32",
-            }
-            for blob, shape in port.network.inputs.items()
+            {"blob": top, "tensor": f"{name}:0", "shape": _shape(shape), "dtype": "float32"}
+            for layer, names in zip(port.shapes, port.names.tops)
+            if isinstance(layer.node.layer, Input)
+            for top, name, shape in zip(layer.node.tops, names, layer.open_tops)
         ],
         "outputs": [{"blob": blob, "tensor": last[blob]} for blob in port.network.outputs],
         "layers": [
@@ -39,8 +36,8 @@ def manifest(port: Port, versions: dict[str, str]) -> dict[str, Any]:
                 "name": layer.node.name,
                 "type": layer.node.layer.type,
                 "tops": [
-                    {"blob": top, "tensor": f"{name}:0", "shape": _shape(port.shapes.batched(shape))}
-                    for top, name, shape in zip(layer.node.tops, names, layer.tops)
+                    {"blob": top, "tensor": f"{name}:0", "shape": _shape(shape)}
+                    for top, name, shape in zip(layer.node.tops, names, layer.open_tops)
                 ],
             }
             for layer, names in zip(port.shapes, port.names.tops)
@@ -59,14 +56,6 @@ def manifest(port: Port, versions: dict[str, str]) -> dict[str, Any]:
 def manifest_text(port: Port, versions: dict[str, str]) -> str:
     """Returns the manifest as indented JSON."""
     return json.dumps(manifest(port, versions), indent=1, ensure_ascii=False) + "\n"
-
-
-def _tensor(port: Port, blob: str) -> str:
-    """Returns the placeholder of an input blob."""
-    for layer, names in zip(port.shapes, port.names.tops):
-        if isinstance(layer.node.layer, Input) and blob in layer.node.tops:
-            return names[layer.node.tops.index(blob)] + ":0"
-    raise KeyError(blob)
 
 
 def _shape(shape: Shape) -> list[int | None]:

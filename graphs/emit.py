@@ -39,16 +39,11 @@ def emit(
         node = layer.node
         if isinstance(node.layer, Input):
             tops = [
-                tf.placeholder(tf.float32, placeholder_shape(shapes.batched(shape)), name=top_name(name))
-                for shape, name in zip(layer.tops, top_names)
+                tf.placeholder(tf.float32, placeholder_shape(shape), name=top_name(name))
+                for shape, name in zip(layer.open_tops, top_names)
             ]
         else:
-            site = Site(
-                tuple(map(top_name, top_names)),
-                tuple(map(shapes.batched, layer.bottoms)),
-                tuple(map(shapes.batched, layer.tops)),
-                network.phase,
-            )
+            site = Site(tuple(map(top_name, top_names)), layer.open_bottoms, layer.open_tops, network.phase)
             bottoms = [blobs[bottom] for bottom in node.bottoms]
             tops = listed(node.layer.emit(tf, site, *bottoms, *map(parameter, variables)))
         blobs.update(zip(node.tops, tops))

@@ -79,8 +79,8 @@ class Layer:
     """
 
     type: ClassVar[str]
-    message: ClassVar[str | None] = None
-    """The field of Caffe's LayerParameter that holds the parameters."""
+    messages: ClassVar[tuple[str, ...]] = ()
+    """The fields of Caffe's LayerParameter that hold the parameters."""
     without_effect: ClassVar[frozenset[str]] = frozenset()
     """Parameters that choose how Caffe computes, never what: ``engine`` and the like."""
     bottoms: ClassVar[tuple[int, int]] = (1, 1)
@@ -89,6 +89,10 @@ class Layer:
     """Fewest and most tops."""
     note: ClassVar[str] = ""
     """What the table of layers says beside the type."""
+    fixes_batch: ClassVar[bool] = False
+    """Whether the graph is made for the very first axis that the definition gives, though others would fit."""
+    automatic_top: ClassVar[bool] = False
+    """Whether Caffe adds a top where the definition names none, as for losses."""
 
     def top_shapes(self, *bottoms: Shape) -> Shape | list[Shape]:
         """Returns the tops' shapes. Raises ValueError with the reason where Caffe would refuse the bottoms."""
@@ -118,28 +122,31 @@ LAYERS: dict[str, type[Layer]] = {}
 
 def layer(
     type_name: str,
-    message: str | None = None,
-    *,
+    *messages: str,
     bottoms: tuple[int, int] = (1, 1),
     tops: tuple[int, int] = (1, 1),
     without_effect: tuple[str, ...] = (),
     note: str = "",
+    fixes_batch: bool = False,
+    automatic_top: bool = False,
 ) -> Callable[[type[Layer]], type[Layer]]:
     """Returns the class decorator that registers a definition, a frozen dataclass.
 
-    ``message`` is the field of Caffe's LayerParameter with its parameters (``lrn_param``); ``without_effect`` names
-    parameters of that message that change no result.
+    ``messages`` are the fields of Caffe's LayerParameter with its parameters (``lrn_param``); ``without_effect``
+    names parameters among them that change no result.
     """
 
     def register(definition: type[Layer]) -> type[Layer]:
         if type_name in LAYERS:
             raise ValueError(f"layer type {type_name} is registered twice")
         definition.type = type_name
-        definition.message = message
+        definition.messages = messages
         definition.bottoms = bottoms
         definition.tops = tops
         definition.without_effect = frozenset(without_effect)
         definition.note = note
+        definition.fixes_batch = fixes_batch
+        definition.automatic_top = automatic_top
         LAYERS[type_name] = definition
         return definition
 

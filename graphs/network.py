@@ -69,12 +69,18 @@ class Network:
 
 @dataclass(frozen=True)
 class Inferred:
-    """A node with the shapes around it, in Caffe's layout, and its parameters."""
+    """A node with the shapes around it, in Caffe's layout, and its parameters.
+
+    ``bottoms`` and ``tops`` are as the definition has them; ``open_bottoms`` and ``open_tops`` have -1 for a first axis
+    that may take any size.
+    """
 
     node: Node
     bottoms: tuple[Shape, ...]
     tops: tuple[Shape, ...]
     parameters: tuple[ParameterSpec, ...]
+    open_bottoms: tuple[Shape, ...] = ()
+    open_tops: tuple[Shape, ...] = ()
 
     @property
     def multiply_adds(self) -> int:
@@ -84,17 +90,13 @@ class Inferred:
 
 @dataclass(frozen=True)
 class Shapes:
-    """Every layer's shapes; ``free_batch`` says whether the first axis may take any size."""
+    """Every layer's shapes; ``free_batch`` says whether the inputs' first axis may take any size."""
 
     layers: tuple[Inferred, ...]
     free_batch: bool
 
     def __iter__(self) -> Iterator[Inferred]:
         return iter(self.layers)
-
-    def batched(self, shape: Shape) -> Shape:
-        """Returns ``shape`` with -1 for a free batch."""
-        return (-1, *shape[1:]) if self.free_batch and shape else shape
 
 
 def infer(network: Network) -> Shapes:
@@ -104,19 +106,30 @@ def infer(network: Network) -> Shapes:
     nothing but first axes. Raises Refused with every layer that does not fit.
     """
     layers = _infer(network)
+    fixed = tuple(replace(layer, open_bottoms=layer.bottoms, open_tops=layer.tops) for layer in layers)
+    if any(node.layer.fixes_batch for node in network.nodes):
+        return Shapes(fixed, free_batch=False)
     try:
         more = _infer(network.with_batch(1))
     except Refused:
-        return Shapes(layers, free_batch=False)
+        return Shapes(fixed, free_batch=False)
+    opened = tuple(
+        replace(one, open_bottoms=_open(one.bottoms, other.bottoms), open_tops=_open(one.tops, other.tops))
+        for one, other in zip(layers, more)
+    )
     free = all(
         one.parameters == other.parameters and all(map(_differ_in_batch_only, one.tops, other.tops))
         for one, other in zip(layers, more)
     )
-    return Shapes(layers, free)
+    return Shapes(opened, free_batch=True) if free else Shapes(fixed, free_batch=False)
+
+
+def _open(shapes: tuple[Shape, ...], others: tuple[Shape, ...]) -> tuple[Shape, ...]:
+    return tuple(one if one == other else (-1, *one[1:]) for one, other in zip(shapes, others))
 
 
 def _differ_in_batch_only(one: Shape, other: Shape) -> bool:
-    return len(one) == len(other) >= 1 and one[0] != other[0] and one[1:] == other[1:]
+    return len(one) == len(other) and one[1:] == other[1:]
 
 
 def _infer(network: Network) -> tuple[Inferred, ...]:

@@ -33,9 +33,7 @@ def run_reference(
     for layer, arrays in zip(shapes, parameters):
         node = layer.node
         if isinstance(node.layer, Input):
-            tops = [
-                fed(inputs, *expected).astype(dtype) for expected in zip(node.tops, map(shapes.batched, layer.tops))
-            ]
+            tops = [fed(inputs, top, shape).astype(dtype) for top, shape in zip(node.tops, layer.open_tops)]
         else:
             bottoms = [blobs[bottom] for bottom in node.bottoms]
             tops = listed(node.layer.reference(*bottoms, *(array.astype(dtype) for array in arrays)))
