@@ -144,6 +144,20 @@ def _shape(proto: BlobProto) -> tuple[int, ...]:
     return shape
 
 
+def parse_blob(data: bytes) -> np.ndarray:
+    """Returns the array of a serialized BlobProto. Raises ValueError where it is none, or contradicts itself."""
+    return _array(memoryview(data), Field(0, wire.LENGTH_DELIMITED, 0, 0, len(data)))
+
+
+def write_blob(file: BinaryIO, array: np.ndarray) -> None:
+    """Writes an array of four axes as a BlobProto in the old form of a mean: num, channels, height, width."""
+    array = np.ascontiguousarray(array, "<f4")
+    proto = BlobProto()
+    proto.num, proto.channels, proto.height, proto.width = array.shape
+    file.write(wire.around(array.nbytes, (BlobProto.DATA_FIELD_NUMBER, proto.SerializeToString())))
+    file.write(wire.flat(array))
+
+
 def write_caffemodel(file: BinaryIO, definition: NetParameter, arrays: Iterable[Iterable[np.ndarray]]) -> None:
     """Writes today's .caffemodel: the definition, with ``arrays`` (float32, Caffe's layout) of each of its layers.
 

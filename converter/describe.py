@@ -2,87 +2,80 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
-import numpy as np
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
-
-from converter.caffe_pb2 import LayerParameter, NetParameter, NetStateRule, ParamSpec, Phase
-from graphs import LAYERS, Filler, Layer, Network, Node
+from converter.caffe_pb2 import LayerParameter, NetParameter, Phase
+from converter.data_layers import DATA_LAYERS, input_shapes
+from converter.fields import arguments, set_fields, unknown_fields
+from converter.rules import State, runs
+from graphs import LAYERS, Network, Node
 from graphs.layers.data import Input, Transform
-from weights import Refused
-
-DATA_LAYERS = ("Data", "ImageData", "HDF5Data", "MemoryData", "WindowData", "DummyData")
+from graphs.layers.softmax import Softmax
+from graphs.network import ParamSpec
+from weights import Refused, Shape
 
 # Fields of a layer that are read here, or that only training reads.
 COMMON = {"name", "type", "bottom", "top", "param", "include", "exclude", "phase", "loss_weight", "propagate_down"}
 
 
 @dataclass(frozen=True)
-class State:
-    """Caffe's NetState: what ``include`` and ``exclude`` rules are held against."""
+class Request:
+    """What the user says beside the definition.
 
-    phase: str = "TEST"
-    level: int = 0
-    stages: tuple[str, ...] = ()
-
-
-def describe(message: NetParameter, state: State = State(), allow: Iterable[str] = ()) -> Network:
-    """Returns the network that today's definition describes in ``state``.
-
-    Raises Refused with every layer type that is unknown and every field that can't be honoured. ``allow`` has the
-    fields to pass over all the same, each as ``field`` or ``LAYER.field``.
+    ``inputs`` is blob -> shape (Caffe's layout) for blobs that the definition does not make or size; ``allow`` has the
+    fields to pass over though they can't be honoured, each as ``field`` or ``LAYER.field``.
     """
-    running = [layer for layer in message.layer if runs(layer, state)]
+
+    state: State = field(default_factory=State)
+    inputs: Mapping[str, Shape] = field(default_factory=dict)
+    allow: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Description:
+    """A network, what was assumed to get there, and the fields that were passed over."""
+
+    network: Network
+    notes: tuple[str, ...] = ()
+    waived: tuple[str, ...] = ()
+
+
+def describe(message: NetParameter, request: Request) -> Description:
+    """Returns the network that today's definition describes, data layers as placeholders.
+
+    Where a softmax loss ends the net, its probabilities are added as a layer of their own. Raises Refused with every
+    layer type that is unknown, every field that can't be honoured and every blob whose shape nobody says.
+    """
+    reader = _Reader(request)
+    running = [layer for layer in message.layer if runs(layer, request.state)]
     problems = _unknown_types(running) + _doubled_names(running)
     nodes = []
     for layer in running:
-        if layer.type in LAYERS:
+        if layer.type in LAYERS or layer.type in DATA_LAYERS:
             try:
-                nodes.append(_node(layer, state, frozenset(allow)))
+                nodes.append(reader.node(layer))
             except Refused as refused:
                 problems += refused.within(f"layer '{layer.name}' ({layer.type})").reasons
     if problems:
         raise Refused(*problems)
     if not nodes:
-        raise Refused(f"no layer runs in phase {state.phase}; all are ruled out by include or exclude")
-    return Network(message.name, tuple(nodes), state.phase)
-
-
-def runs(layer: LayerParameter, state: State) -> bool:
-    """Returns whether a layer runs in ``state`` by its ``include`` and ``exclude`` rules (Caffe's FilterNet)."""
-    if layer.include and layer.exclude:
-        raise Refused(f"layer '{layer.name}': has both include and exclude rules; Caffe accepts one kind")
-    if layer.include:
-        return any(_holds(rule, state) for rule in layer.include)
-    return not any(_holds(rule, state) for rule in layer.exclude)
-
-
-def _holds(rule: NetStateRule, state: State) -> bool:
-    if rule.HasField("phase") and Phase.Name(rule.phase) != state.phase:
-        return False
-    if rule.HasField("min_level") and state.level < rule.min_level:
-        return False
-    if rule.HasField("max_level") and state.level > rule.max_level:
-        return False
-    return set(rule.stage) <= set(state.stages) and not set(rule.not_stage) & set(state.stages)
+        raise Refused(f"no layer runs in phase {request.state.phase}; all are ruled out by include or exclude")
+    nodes = [*_given_inputs(nodes, request.inputs), *nodes]
+    network = Network(message.name, tuple(_with_probabilities(nodes)), request.state.phase)
+    return Description(network, tuple(reader.notes), tuple(reader.waived))
 
 
 def _unknown_types(layers: list[LayerParameter]) -> list[str]:
     unknown: dict[str, list[str]] = {}
     for layer in layers:
-        if layer.type not in LAYERS:
+        if layer.type not in LAYERS and layer.type not in DATA_LAYERS:
             unknown.setdefault(layer.type, []).append(f"'{layer.name}'")
     problems = []
     for type_name, names in unknown.items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        hint = "; give the net's deploy definition, which has Input instead" if type_name in DATA_LAYERS else ""
-        problems.append(f"layer {', '.join(names[:3])}{more}: type {type_name or '(none)'} is not supported{hint}")
+        problems.append(f"layer {', '.join(names[:3])}{more}: type {type_name or '(none)'} is not supported")
     return problems
 
 
@@ -95,75 +88,119 @@ def _doubled_names(layers: list[LayerParameter]) -> list[str]:
     ]
 
 
-def _node(layer: LayerParameter, state: State, allow: frozenset[str]) -> Node:
-    definition = LAYERS[layer.type]
-    problems = []
+class _Reader:
+    """Reads layers one by one, and keeps what there is to say of them."""
 
-    def refuse(name: str, reason: str) -> None:
-        if not {name, name.split(".")[-1], f"{layer.name}.{name}"} & allow:
-            problems.append(f"{name}: {reason}")
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.notes: list[str] = []
+        self.waived: list[str] = []
 
-    values: dict[str, Any] = {}
-    for field, value in layer.ListFields():
-        if field.name in definition.messages:
-            values.update(_values(value, definition, refuse))
-        elif field.name == "transform_param" and definition is Input:
-            values["transform_param"] = Transform(**_values(value, Transform, refuse))
-        elif field.name == "phase" and Phase.Name(value) != state.phase:
-            refuse("phase", f"is {Phase.Name(value)} while the net runs in {state.phase}; use an include rule")
-        elif field.name not in COMMON:
-            refuse(field.name, f"has no effect on a layer of type {layer.type}; take it out")
-    for index, spec in enumerate(layer.param):
-        if spec.share_mode:
-            refuse(f"param[{index}].share_mode", "PERMISSIVE is not supported; shapes must agree")
-    if problems:
-        raise Refused(*problems)
-    shared = tuple(spec.name for spec in layer.param)
-    tops = tuple(layer.top) or ((f"{layer.name}",) if definition.automatic_top else ())
-    return Node(layer.name, definition(**values), tuple(layer.bottom), tops, shared)
+    def node(self, layer: LayerParameter) -> Node:
+        """Returns a layer as a node. Raises Refused with each of its fields that can't be honoured."""
+        problems = []
 
+        def refuse(name: str, reason: str) -> None:
+            waivers = {name, name.split(".")[-1], f"{layer.name}.{name}", f"{layer.name}.{name.split('.')[-1]}"}
+            if waivers & self.request.allow:
+                self.waived.append(f"{layer.name}.{name}")
+            else:
+                problems.append(f"{name}: {reason}; take it out, or pass over it with --allow {name.split('.')[-1]}")
 
-def _values(message: Message, definition: type, refuse: Any) -> dict[str, Any]:
-    """Returns the definition's arguments: the fields that ``message`` sets."""
-    known = {field.name for field in dataclasses.fields(definition)}
-    without_effect = getattr(definition, "without_effect", ())
-    values = {}
-    for field, value in message.ListFields():
-        if field.name in known:
-            values[field.name] = _value(field, value)
-        elif field.name not in without_effect:
-            refuse(f"{message.DESCRIPTOR.name}.{field.name}", "is not supported by this converter")
-    return values
+        is_data = layer.type in DATA_LAYERS
+        definition = Input if is_data else LAYERS[layer.type]
+        values = {}
+        for descriptor, value in layer.ListFields():
+            if descriptor.name in definition.messages:
+                values.update(arguments(value, definition, refuse))
+            elif descriptor.name == "transform_param" and definition is Input:
+                values["transform_param"] = Transform(**arguments(value, Transform, refuse))
+            elif descriptor.name == "phase" and Phase.Name(value) != self.request.state.phase:
+                refuse("phase", f"is {Phase.Name(value)} while the net runs in {self.request.state.phase}")
+            elif descriptor.name not in COMMON and not is_data:
+                refuse(descriptor.name, f"has no effect on a layer of type {layer.type}")
+        for number in unknown_fields(layer):
+            refuse(str(number), "is no field of a layer that this converter knows (a fork's?)")
+        for index, spec in enumerate(layer.param):
+            if spec.share_mode:
+                refuse(f"param[{index}].share_mode", "is PERMISSIVE, but shared parameters must agree in shape here")
+        if problems:
+            raise Refused(*problems)
+        if definition is Input:
+            values["shape"] = self._shapes(layer, values.get("shape", ()))
+        specs = tuple(ParamSpec(spec.name, spec.lr_mult, spec.decay_mult) for spec in layer.param)
+        tops = tuple(layer.top) or ((layer.name,) if definition.automatic_top else ())
+        return Node(layer.name, definition(**values), tuple(layer.bottom), tops, specs, tuple(layer.loss_weight))
 
-
-def _value(field: FieldDescriptor, value: Any) -> Any:
-    if is_repeated(field):
-        return tuple(_single(field, one) for one in value)
-    return _single(field, value)
-
-
-def is_repeated(field: Any) -> bool:
-    """Returns whether a field may be given several times, on old protobuf runtimes as on new ones."""
-    if hasattr(field, "is_repeated"):
-        return field.is_repeated
-    return field.label == field.LABEL_REPEATED
-
-
-def _single(field: FieldDescriptor, value: Any) -> Any:
-    if field.enum_type is not None:
-        return field.enum_type.values_by_number[value].name
-    if field.message_type is None:
-        return _shortest(value) if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT else value
-    if field.message_type.name == "BlobShape":
-        return tuple(value.dim)
-    if field.message_type.name == "FillerParameter":
-        return Filler(**{inner.name: _value(inner, one) for inner, one in value.ListFields()})
-    raise TypeError(f"{field.full_name}: no definition takes a {field.message_type.name}")
+    def _shapes(self, layer: LayerParameter, stated: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        given = self.request.inputs
+        if layer.type == "Input":
+            if not given.keys() & set(layer.top):
+                return stated
+            said = Input(stated).shapes(len(layer.top)) if stated else [()] * len(layer.top)
+            return tuple(given.get(top, shape) for top, shape in zip(layer.top, said))
+        shapes, assumed = input_shapes(layer, given)
+        if assumed:
+            spelled = ",".join(map(str, shapes[0]))
+            hint = f"--input-shape {layer.top[0]}={spelled}"
+            self.notes.append(f"layer '{layer.name}' ({layer.type}): {assumed}; say otherwise with {hint}")
+        return shapes
 
 
-def _shortest(value: float) -> float:
-    """Returns the float that people wrote: a float32 0.0001 arrives as 0.00009999999747378752."""
-    return float(str(np.float32(value)))
+def _given_inputs(nodes: list[Node], inputs: Mapping[str, Shape]) -> list[Node]:
+    """Returns Input layers for the given blobs that no layer makes. Raises Refused for one that no layer reads."""
+    made = {top for node in nodes for top in node.tops}
+    read = {bottom for node in nodes for bottom in node.bottoms}
+    unread = [blob for blob in inputs if blob not in made and blob not in read]
+    if unread:
+        raise Refused(*(f"--input-shape {blob}: no layer reads a blob of that name" for blob in unread))
+    return [Node(blob, Input((shape,)), (), (blob,)) for blob, shape in inputs.items() if blob not in made]
+
+
+def _with_probabilities(nodes: Iterable[Node]) -> list[Node]:
+    """Returns the nodes with a Softmax before each softmax loss whose probabilities no layer computes."""
+    nodes = list(nodes)
+    softened = {node.bottoms[:1] for node in nodes if node.layer.type == "Softmax"}
+    taken = {name for node in nodes for name in (node.name, *node.tops)}
+    out = []
+    for node in nodes:
+        is_end = node.layer.type == "SoftmaxWithLoss" and len(node.tops) < 2 and node.bottoms[:1] not in softened
+        if is_end and node.bottoms:
+            name = _free("prob", taken)
+            axis = getattr(node.layer, "axis", 1)
+            out.append(Node(name, Softmax(axis), node.bottoms[:1], (name,)))
+        out.append(node)
+    return out
+
+
+def _free(wanted: str, taken: Collection[str]) -> str:
+    name, count = wanted, 1
+    while name in taken:
+        count += 1
+        name = f"{wanted}_{count}"
+    return name
+
+
+def without_training(message: NetParameter, inputs: Collection[str]) -> NetParameter:
+    """Returns the definition that a .caffemodel carries as one to run in TEST.
+
+    Caffe stores the net that it trained: each layer says ``phase: TRAIN``, data layers of that phase feed it, and
+    losses read labels. Phases go, and so do layers that judge by a blob that is neither made nor among ``inputs``.
+    """
+    today = NetParameter(name=message.name)
+    made = set(inputs)
+    for layer in message.layer:
+        is_fed = layer.type in DATA_LAYERS
+        if is_fed or not (_judges(layer.type) and any(bottom not in made for bottom in layer.bottom)):
+            today.layer.add().CopyFrom(layer)
+            today.layer[-1].ClearField("phase")
+        if not is_fed:
+            made.update(layer.top)
+    return today
+
+
+def _judges(type_name: str) -> bool:
+    return type_name in LAYERS and LAYERS[type_name].judges
 
 
 def message_of(network: Network) -> NetParameter:
@@ -171,32 +208,11 @@ def message_of(network: Network) -> NetParameter:
     message = NetParameter(name=network.name)
     for node in network.nodes:
         layer = message.layer.add(name=node.name, type=node.layer.type, bottom=node.bottoms, top=node.tops)
-        if any(node.shared):
-            layer.param.extend(ParamSpec(name=name) if name else ParamSpec() for name in node.shared)
+        layer.loss_weight.extend(node.loss_weights)
+        for spec in node.specs:
+            set_fields(layer.param.add(), spec)
         for name in node.layer.messages:
-            _set(getattr(layer, name), node.layer)
+            set_fields(getattr(layer, name), node.layer)
         if isinstance(node.layer, Input) and node.layer.transform_param is not None:
-            _set(layer.transform_param, node.layer.transform_param)
+            set_fields(layer.transform_param, node.layer.transform_param)
     return message
-
-
-def _set(message: Message, values: Layer | Filler | Transform) -> None:
-    """Sets the fields of ``message`` in which ``values`` differs from its definition's defaults."""
-    for field in dataclasses.fields(values):
-        value = getattr(values, field.name)
-        descriptor = message.DESCRIPTOR.fields_by_name.get(field.name)
-        if descriptor is None or value is None or value == field.default:
-            continue
-        target = getattr(message, field.name)
-        if descriptor.message_type is not None and descriptor.message_type.name == "BlobShape":
-            for dims in value if is_repeated(descriptor) else (value,):
-                (target.add() if is_repeated(descriptor) else target).dim.extend(dims)
-        elif isinstance(value, Filler):
-            target.SetInParent()
-            _set(target, value)
-        elif is_repeated(descriptor):
-            target.extend(value)
-        elif descriptor.enum_type is not None:
-            setattr(message, field.name, descriptor.enum_type.values_by_name[value].number)
-        else:
-            setattr(message, field.name, value)

@@ -48,6 +48,8 @@ def manifest(port: Port, versions: dict[str, str]) -> dict[str, Any]:
     preprocessing = _preprocessing(port)
     if preprocessing:
         content["preprocessing"] = preprocessing
+    if port.waived:
+        content["waived"] = list(port.waived)
     if port.names.mapped:
         content["renamed"] = port.names.mapped
     return content

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING
 from converter.caffemodel import write_caffemodel
 from converter.describe import message_of
 from converter.manifest import manifest_text
+from converter.mean import write_mean
 from converter.prototxt import print_prototxt
 from graphs.checkpoint import write_checkpoint
 from graphs.frozen import write_frozen
+from graphs.saved_model import write_saved_model
 from graphs.source import network_source
 from graphs.tensorflow1 import tensorflow1
 from weights import Refused
+from weights.hdf5 import write_hdf5
+from weights.npy import write_npy
 from weights.npz import write_npz
+from weights.safetensors_file import write_safetensors
 from weights.staging import staged
 
 if TYPE_CHECKING:
@@ -27,26 +32,37 @@ def save(port: Port, path: str | Path) -> list[Path]:
 
     Raises Refused where the ending is unknown, weights are needed and absent, or the folder can't be written.
     """
-    path = Path(path)
+    ending = ending_of(path)
     check(port, path)
+    path = Path(path)
     try:
         with staged(path.parent) as stage:
-            _WRITERS[path.suffix](port, stage / path.name)
+            _WRITERS[ending](port, stage / path.name)
             written = [path.parent / file.name for file in sorted(stage.iterdir())]
     except Refused as refused:
         raise refused if str(path) in str(refused) else refused.within(str(path)) from refused
     return sorted(written, key=lambda file: file != path)
 
 
-def check(port: Port, path: Path) -> None:
+def ending_of(path: str | Path) -> str:
+    """Returns the part of a path that says what is to be written: "/" for a SavedModel, else its ending."""
+    if str(path).endswith("/"):
+        return "/"
+    return ".caffemodel.h5" if str(path).endswith(".caffemodel.h5") else Path(path).suffix
+
+
+def check(port: Port, path: str | Path) -> None:
     """Raises Refused where ``path`` can't be written as its ending says, before any work is done."""
-    if path.suffix not in _WRITERS:
-        raise Refused(f"{path}: unknown ending '{path.suffix}'; expected one of {', '.join(_WRITERS)}")
-    if path.is_dir():
-        raise Refused(f"{path}: is a folder; name a file")
+    ending, path = ending_of(path), Path(path)
+    if ending not in _WRITERS:
+        raise Refused(f"{path}: unknown ending '{ending}'; expected one of {', '.join(_WRITERS)}")
+    if path.is_dir() and ending != "/":
+        raise Refused(f"{path}: is a folder; name a file, or end it in / for a SavedModel")
     if not path.parent.is_dir():
         raise Refused(f"{path}: the folder {path.parent} does not exist; make it first")
-    needs = any(layer.parameters for layer in port.shapes) and path.suffix not in _WITHOUT_WEIGHTS
+    if ending == ".binaryproto" and port.mean is None:
+        raise Refused(f"{path}: needs a mean picture; give a mean .npy or .binaryproto too")
+    needs = any(layer.parameters for layer in port.shapes) and ending not in _WITHOUT_WEIGHTS
     if needs and not port.parameters:
         raise Refused(f"{path}: needs weights; give the net's .caffemodel too")
 
@@ -58,6 +74,11 @@ def _frozen(port: Port, path: Path) -> None:
 
 def _checkpoint(port: Port, path: Path) -> None:
     write_checkpoint(path, port.network, port.shapes, port.names, port.parameters)
+    _manifest(port, path)
+
+
+def _saved_model(port: Port, path: Path) -> None:
+    write_saved_model(path, port.network, port.shapes, port.names, port.parameters)
     _manifest(port, path)
 
 
@@ -76,6 +97,14 @@ def _npz(port: Port, path: Path) -> None:
     write_npz(path, port.parameters.values())
 
 
+def _npy(port: Port, path: Path) -> None:
+    write_npy(path, port.parameters.values())
+
+
+def _safetensors(port: Port, path: Path) -> None:
+    write_safetensors(path, port.parameters.values())
+
+
 def _prototxt(port: Port, path: Path) -> None:
     path.write_text(print_prototxt(message_of(port.network)), encoding="utf-8")
 
@@ -85,12 +114,28 @@ def _caffemodel(port: Port, path: Path) -> None:
         write_caffemodel(file, message_of(port.network), port.arrays())
 
 
+def _hdf5(port: Port, path: Path) -> None:
+    names = [layer.node.name for layer in port.shapes]
+    write_hdf5(path, ((name, arrays) for name, arrays in zip(names, port.arrays()) if arrays))
+
+
+def _mean(port: Port, path: Path) -> None:
+    assert port.mean is not None  # check() has seen to it
+    write_mean(path, port.mean)
+
+
 _WRITERS: dict[str, Callable[[Port, Path], None]] = {
     ".pb": _frozen,
     ".ckpt": _checkpoint,
+    "/": _saved_model,
     ".py": _source,
     ".npz": _npz,
+    ".npy": _npy,
+    ".safetensors": _safetensors,
     ".caffemodel": _caffemodel,
+    ".caffemodel.h5": _hdf5,
+    ".h5": _hdf5,
     ".prototxt": _prototxt,
+    ".binaryproto": _mean,
 }
-_WITHOUT_WEIGHTS = {".py", ".prototxt"}
+_WITHOUT_WEIGHTS = {".py", ".prototxt", ".binaryproto"}

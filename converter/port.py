@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from converter.bind import bind
+from converter.bind import Bound, bind
+from converter.caffe_pb2 import NetParameter
 from converter.caffemodel import parse_caffemodel
-from converter.describe import State, describe
+from converter.describe import Description, Request, describe, without_training
+from converter.mean import read_mean
 from converter.prototxt import parse_prototxt
-from converter.sources import DEFINITION, WEIGHTS, Source, decoded, read_source
+from converter.read_weights import read_weights
+from converter.rules import State
+from converter.sources import CAFFEMODEL, DEFINITION, MEAN, NPY, Source, decoded, recognise
 from converter.upgrade import upgrade
 from graphs.names import Names, name_values
 from graphs.network import Network, Shapes, infer
-from weights import Parameter, Refused
+from weights import Parameter, Refused, Shape
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,15 +31,18 @@ class Port:
     """A Caffe network, read and proved, ready to be written.
 
     ``parameters`` is variable name -> parameter, empty where no weights were given; ``notes`` are lines that the
-    user should see; ``sources`` the files that it was made from.
+    user should see; ``waived`` the fields that were passed over on request; ``sources`` the files that it was made
+    from; ``mean`` a mean picture (C, H, W) among them, or None.
     """
 
     network: Network
     shapes: Shapes
     names: Names
     parameters: dict[str, Parameter]
-    notes: tuple[str, ...]
-    sources: tuple[Source, ...]
+    notes: tuple[str, ...] = ()
+    waived: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
+    mean: np.ndarray | None = field(default=None, repr=False)
 
     def save(self, path: str | Path) -> list[Path]:
         """Writes the port in the form that the path's ending says, whole or not at all; returns the files written.
@@ -48,41 +58,80 @@ class Port:
         return [[self.parameters[name].caffe for name in variables] for variables in self.names.variables]
 
 
-def convert(*paths: str | Path, phase: str = "TEST", allow: Iterable[str] = ()) -> Port:
-    """Returns the port of a definition and, where it is among the ``paths``, its weights; in any order.
+def convert(
+    *paths: str | Path,
+    phase: str = "TEST",
+    level: int = 0,
+    stages: Iterable[str] = (),
+    input_shapes: Mapping[str, Shape] | None = None,
+    skip_layers: Collection[str] = (),
+    weights_layout: str | None = None,
+    allow: Iterable[str] = (),
+) -> Port:
+    """Returns the port of a definition and, where they are among the ``paths``, its weights and its mean picture; in
+    any order. A .caffemodel alone brings the definition that it was trained with.
 
-    ``phase`` is TEST or TRAIN; ``allow`` has fields to pass over though they can't be honoured. Raises Refused with
-    every reason found, each naming its file.
+    ``phase`` is TEST or TRAIN, and with ``level`` and ``stages`` says which layers run; ``input_shapes`` is blob ->
+    shape in Caffe's layout; layers in ``skip_layers`` are left to their fillers; ``weights_layout`` is "caffe" or
+    "tensorflow" where shapes can't tell; ``allow`` has fields to pass over though they can't be honoured. Raises
+    Refused with every reason found, each naming its file.
     """
-    sources = [read_source(path) for path in paths]
-    definition, weights = _only(sources, DEFINITION), _only(sources, WEIGHTS)
-    if definition is None:
-        named = f"{weights.path}: " if weights else ""
-        raise Refused(f"{named}no definition among the sources; give the net's .prototxt too")
-    network, shapes = _read_network(definition, State(phase), allow)
+    request = Request(State(phase, level, tuple(stages)), dict(input_shapes or {}), frozenset(allow))
+    sources = tuple(recognise(path) for path in paths)
+    definition, weights, mean = _sort(sources)
+    described, shapes = _read_network(definition, request)
     names = name_values(shapes)
-    parameters, notes = _read_weights(weights, shapes, names) if weights else ({}, ())
-    return Port(network, shapes, names, parameters, notes, tuple(sources))
+    bound = Bound({}, ())
+    if weights is not None:
+        bound = _placed(
+            weights, lambda: bind(shapes, names, read_weights(weights, shapes), weights_layout, skip_layers)
+        )
+    notes = [f"{definition.path}: {note}" for note in described.notes]
+    notes += [f"{weights.path}: {note}" for note in bound.notes] if weights is not None else []
+    picture = _placed(mean, lambda: read_mean(mean)) if mean is not None else None
+    return Port(described.network, shapes, names, bound.parameters, tuple(notes), described.waived, sources, picture)
 
 
-def _only(sources: list[Source], kind: str) -> Source | None:
-    found = [source for source in sources if source.kind == kind]
-    if len(found) > 1:
-        raise Refused(f"{' and '.join(str(source.path) for source in found)}: both are {kind}; give one")
-    return found[0] if found else None
+def _sort(sources: tuple[Source, ...]) -> tuple[Source, Source | None, Source | None]:
+    """Returns (definition, weights, mean). Raises Refused where there are two of a kind, or no definition."""
+    means = [source for source in sources if is_mean(source)]
+    definitions = [source for source in sources if source.kind == DEFINITION]
+    weights = [source for source in sources if source not in means and source not in definitions]
+    for what, found in (("definitions", definitions), ("weights", weights), ("mean pictures", means)):
+        if len(found) > 1:
+            raise Refused(f"{' and '.join(str(source.path) for source in found)}: both are {what}; give one")
+    if not definitions and weights and weights[0].kind == CAFFEMODEL:
+        definitions = weights
+    if not definitions:
+        named = f"{sources[0].path}: " if sources else ""
+        raise Refused(f"{named}no definition among the sources; give the net's .prototxt too")
+    return definitions[0], weights[0] if weights else None, means[0] if means else None
 
 
-def _read_network(source: Source, state: State, allow: Iterable[str]) -> tuple[Network, Shapes]:
+def is_mean(source: Source) -> bool:
+    """Returns whether a source is a mean picture: a BlobProto, or an .npy of plain numbers."""
+    if source.kind != NPY:
+        return source.kind == MEAN
+    return b"'O'" not in source.data[:256] and b"|O" not in source.data[:256]
+
+
+def _read_network(source: Source, request: Request) -> tuple[Description, Shapes]:
+    def read() -> tuple[Description, Shapes]:
+        described = describe(_definition(source, request), request)
+        return described, infer(described.network)
+
+    return _placed(source, read)
+
+
+def _definition(source: Source, request: Request) -> NetParameter:
+    if source.kind == DEFINITION:
+        return upgrade(parse_prototxt(decoded(source.data)))
+    return without_training(upgrade(parse_caffemodel(source.data).definition), request.inputs)
+
+
+def _placed(source: Source, read: Callable[[], T]) -> T:
+    """Returns what ``read`` returns; what it refuses names the file."""
     try:
-        network = describe(upgrade(parse_prototxt(decoded(source.data))), state, allow)
-        return network, infer(network)
+        return read()
     except Refused as refused:
         raise refused.within(str(source.path)) from refused
-
-
-def _read_weights(source: Source, shapes: Shapes, names: Names) -> tuple[dict[str, Parameter], tuple[str, ...]]:
-    try:
-        bound = bind(shapes, names, parse_caffemodel(source.data).blobs)
-    except Refused as refused:
-        raise refused.within(str(source.path)) from refused
-    return bound.parameters, tuple(f"{source.path}: {note}" for note in bound.notes)

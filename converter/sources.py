@@ -9,28 +9,39 @@ from pathlib import Path
 
 from weights import Refused
 
-# First bytes -> what the file is, and what to do with it here.
+DEFINITION = "definition"
+CAFFEMODEL = "caffemodel"
+HDF5 = "HDF5 snapshot"
+NPZ = "npz"
+NPY = "npy"
+SAFETENSORS = "safetensors"
+CHECKPOINT = "checkpoint"
+FROZEN = "frozen graph"
+MEAN = "mean picture"
+
+# First bytes -> the kind of file.
 MAGIC = {
-    b"\x89HDF\r\n\x1a\n": "is an HDF5 file; HDF5 weights are not read yet, give the .caffemodel",
-    b"PK\x03\x04": "is a zip archive (.npz?); such weights are not read yet, give the .caffemodel",
-    b"\x93NUMPY": "is a NumPy file; such weights are not read yet, give the .caffemodel",
+    b"\x89HDF\r\n\x1a\n": HDF5,
+    b"PK\x03\x04": NPZ,
+    b"\x93NUMPY": NPY,
+}
+
+# First bytes -> what to say of files that are none of ours.
+FOREIGN = {
     b"\x89PNG": "is a picture; give a .prototxt and a .caffemodel",
     b"\xff\xd8\xff": "is a picture; give a .prototxt and a .caffemodel",
     b"\x1f\x8b": "is compressed (gzip); unpack it first",
     b"version https://git-lfs": "is a Git LFS pointer, not the file itself; run 'git lfs pull' where it came from",
+    b"PK\x05\x06": "is an empty archive",
 }
-
-DEFINITION = "definition"
-WEIGHTS = "weights"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file as it was read: ``kind`` is DEFINITION or WEIGHTS."""
+    """A file that was recognised. Of a checkpoint, ``path`` is the prefix of its files."""
 
     path: Path
     kind: str
-    data: bytes
 
     @property
     def name(self) -> str:
@@ -38,28 +49,88 @@ class Source:
         return self.path.name
 
     @cached_property
+    def data(self) -> bytes:
+        """The file's bytes."""
+        return self.path.read_bytes()
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that hold it."""
+        if self.kind != CHECKPOINT:
+            return [self.path]
+        found = self.path.parent.glob(self.path.name + ".*")
+        return sorted(file for file in found if ".data-" in file.name or file.name.endswith(".index"))
+
+    @cached_property
     def sha256(self) -> str:
-        """The hexadecimal digest of the file's bytes."""
-        return hashlib.sha256(self.data).hexdigest()
+        """The hexadecimal digest of its bytes."""
+        digest = hashlib.sha256()
+        for path in self.files:
+            if "data" in self.__dict__:
+                digest.update(self.data)
+                continue
+            with open(path, "rb") as file:
+                while piece := file.read(1 << 20):
+                    digest.update(piece)
+        return digest.hexdigest()
 
 
-def read_source(path: str | Path) -> Source:
-    """Returns the file in ``path``. Raises Refused where it can't be read, is empty, or is of a known other kind."""
+def recognise(path: str | Path) -> Source:
+    """Returns the file in ``path`` with its kind. Raises Refused where it can't be read, is empty, or is of a known
+    other kind."""
     path = Path(path)
+    prefix = checkpoint_prefix(path)
+    if prefix is not None:
+        return Source(prefix, CHECKPOINT)
     if path.is_dir():
         raise Refused(f"{path}: is a folder; give a .prototxt and a .caffemodel")
     if path.exists() and not path.is_file():
         raise Refused(f"{path}: is not a regular file")
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            head = file.read(65536)
     except OSError as error:
         raise Refused(f"{path}: {error.strerror or error}") from error
-    if not data:
+    if not head:
         raise Refused(f"{path}: is empty")
-    for magic, reason in MAGIC.items():
-        if data.startswith(magic):
+    for magic, reason in FOREIGN.items():
+        if head.startswith(magic):
             raise Refused(f"{path}: {reason}")
-    return Source(path, DEFINITION if is_text(data[:65536]) else WEIGHTS, data)
+    return Source(path, _kind(head, path.stat().st_size))
+
+
+def checkpoint_prefix(path: Path) -> Path | None:
+    """Returns the prefix of a TF1 checkpoint that ``path`` names, as such or by one of its files; else None."""
+    for ending in (".index", ".meta", ".data-00000-of-00001"):
+        if path.name.endswith(ending):
+            path = path.with_name(path.name.removesuffix(ending))
+            break
+    return path if path.with_name(path.name + ".index").is_file() and not path.is_dir() else None
+
+
+def _kind(head: bytes, size: int) -> str:
+    for magic, kind in MAGIC.items():
+        if head.startswith(magic):
+            return kind
+    if is_text(head):
+        return DEFINITION
+    if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
+        return SAFETENSORS
+    if head[:1] in (b"\x08", b"\x2a", b"\x3a"):  # BlobProto's num, data or shape; a net starts with its name or a layer
+        return MEAN
+    if head[:1] == b"\x0a" and _starts_with_node(head):
+        return FROZEN
+    return CAFFEMODEL
+
+
+def _starts_with_node(head: bytes) -> bool:
+    """Returns whether the first field holds a message that starts with two strings, as a GraphDef's first node
+    does (its name, its operation); in a .caffemodel it is the net's name."""
+    inner = 2 if head[1] < 0x80 else 3 if head[2] < 0x80 else 4 if head[3] < 0x80 else 5
+    if head[inner : inner + 1] != b"\x0a" or len(head) < inner + 2:
+        return False
+    after_name = inner + 2 + head[inner + 1]
+    return head[after_name : after_name + 1] == b"\x12"
 
 
 def is_text(head: bytes) -> bool:

@@ -1,8 +1,14 @@
-"""Every older spelling of a definition becomes today's: NetParameter -> NetParameter."""
+"""Every older spelling of a definition becomes today's: NetParameter -> NetParameter.
+
+The rules are those of Caffe's own upgrade of networks.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from converter.caffe_pb2 import LayerParameter, NetParameter, ParamSpec, V1LayerParameter
+from converter.upgrade_v0 import from_v0, rate_specs
 from weights import Refused
 
 V1_TYPES = {
@@ -50,15 +56,15 @@ V1_TYPES = {
 
 
 def upgrade(message: NetParameter) -> NetParameter:
-    """Returns the definition as today's Caffe would write it, without blobs: layers of V1 become layers, ``input``
-    with ``input_dim`` or ``input_shape`` becomes an Input layer.
+    """Returns the definition as today's Caffe would write it, without blobs: layers of V0 and V1 become layers,
+    ``input`` with ``input_dim`` or ``input_shape`` an Input layer, and preprocessing moves to ``transform_param``.
 
     Raises Refused where a definition mixes vintages in a way that Caffe refuses too.
     """
     today = NetParameter(name=message.name)
     if message.HasField("state"):
         today.state.CopyFrom(message.state)
-    if message.input:
+    if message.input and (message.input_dim or message.input_shape):
         today.layer.append(_input_layer(message))
     elif message.input_dim or message.input_shape:
         raise Refused('gives input_dim or input_shape without input; name the blob with input: "data"')
@@ -67,15 +73,29 @@ def upgrade(message: NetParameter) -> NetParameter:
     for layer in message.layer:
         today.layer.add().CopyFrom(layer)
         del today.layer[-1].blobs[:]
+    if any(old.HasField("layer") for old in message.layers):
+        today.layer.extend(from_v0(list(message.layers)))
+    else:
+        today.layer.extend(_each(_from_v1, message.layers))
+    for layer in today.layer:
+        _move_transform(layer)
+    return today
+
+
+def _each(
+    change: Callable[[V1LayerParameter], LayerParameter], layers: Iterable[V1LayerParameter]
+) -> list[LayerParameter]:
+    """Returns the changed layers. Raises Refused with the reasons of all that can't be."""
+    changed: list[LayerParameter] = []
     problems: list[str] = []
-    for old in message.layers:
+    for layer in layers:
         try:
-            today.layer.append(_from_v1(old))
+            changed.append(change(layer))
         except Refused as refused:
             problems += refused.reasons
     if problems:
         raise Refused(*problems)
-    return today
+    return changed
 
 
 def _input_layer(message: NetParameter) -> LayerParameter:
@@ -100,8 +120,6 @@ def _input_layer(message: NetParameter) -> LayerParameter:
 
 
 def _from_v1(old: V1LayerParameter) -> LayerParameter:
-    if old.HasField("layer"):
-        raise Refused(f"layer '{old.layer.name}': definitions of 2013 (layers {{ layer {{ ... }} }}) are not read yet")
     type_name = V1LayerParameter.LayerType.Name(old.type)
     if type_name not in V1_TYPES:
         raise Refused(f"layer '{old.name}': has no type; expected one such as CONVOLUTION")
@@ -112,20 +130,27 @@ def _from_v1(old: V1LayerParameter) -> LayerParameter:
     for field, value in old.ListFields():
         if field.name.endswith("_param"):
             getattr(layer, field.name).CopyFrom(value)
-    layer.param.extend(_parameter_specs(old))
+    layer.param.extend(_specs(old))
     return layer
 
 
-def _parameter_specs(old: V1LayerParameter) -> list[ParamSpec]:
-    specs = [
-        ParamSpec() for _ in range(max(map(len, (old.param, old.blob_share_mode, old.blobs_lr, old.weight_decay))))
-    ]
-    for name, values in (
-        ("name", old.param),
-        ("share_mode", old.blob_share_mode),
-        ("lr_mult", old.blobs_lr),
-        ("decay_mult", old.weight_decay),
-    ):
-        for spec, value in zip(specs, values):
-            setattr(spec, name, value)
+def _specs(old: V1LayerParameter) -> list[ParamSpec]:
+    """Returns today's ``param`` entries: rates, and the names and checks of shared parameters."""
+    specs = rate_specs(old)
+    specs += [ParamSpec() for _ in range(max(len(old.param), len(old.blob_share_mode)) - len(specs))]
+    for spec, name in zip(specs, old.param):
+        spec.name = name
+    for spec, mode in zip(specs, old.blob_share_mode):
+        spec.share_mode = mode
     return specs
+
+
+def _move_transform(layer: LayerParameter) -> None:
+    """Moves what data layers once said of preprocessing into ``transform_param`` (Caffe's data upgrade)."""
+    for name in ("data_param", "image_data_param", "window_data_param"):
+        if layer.HasField(name):
+            message = getattr(layer, name)
+            for field in ("scale", "mean_file", "crop_size", "mirror"):
+                if message.HasField(field):
+                    setattr(layer.transform_param, field, getattr(message, field))
+                    message.ClearField(field)

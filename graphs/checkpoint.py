@@ -1,16 +1,20 @@
-"""TF1 checkpoints: written without a session."""
+"""TF1 checkpoints, of the network's variables alone or of a training that has slots beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from graphs.emit import build
 from graphs.names import Names
 from graphs.network import Network, Shapes
 from graphs.tensorflow1 import tensorflow1
-from weights import Parameter
+from weights import Parameter, Refused
+from weights.stored import TENSORFLOW, Lazy, Stored, by_variable
 
 
 def write_checkpoint(
@@ -44,3 +48,47 @@ def write_checkpoint(
             tensors=tensors,
         )
         session.run(save, dict(zip(tensors, arrays)))
+
+
+SLOTS = (
+    "Momentum",
+    "Adam",
+    "Adam_1",
+    "RMSProp",
+    "RMSProp_1",
+    "Adagrad",
+    "Adadelta",
+    "ExponentialMovingAverage",
+    "Ftrl",
+)
+"""What optimizers append to a variable's name for their own numbers."""
+
+
+def read_checkpoint(prefix: Path) -> Stored:
+    """Returns the variables of a checkpoint (format V2), each left in its file until it is used.
+
+    Optimizers' slots (``conv1/weights/Momentum``) and counters (``global_step``) are passed over. Raises Refused where
+    the checkpoint is broken.
+    """
+    tf = tensorflow1("reading a checkpoint")
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        shapes = reader.get_variable_to_shape_map()
+        types = reader.get_variable_to_dtype_map()
+    except Exception as error:  # TensorFlow's own error types
+        raise Refused(f"is no whole checkpoint: {' '.join(str(error).split())[:200]}") from error
+
+    def read(name: str) -> np.ndarray:
+        try:
+            return reader.get_tensor(name)
+        except Exception as error:
+            raise Refused(f"{prefix}: variable '{name}': {' '.join(str(error).split())[:200]}") from error
+
+    return by_variable(
+        {
+            name: Lazy(tuple(shapes[name]), np.dtype(types[name].as_numpy_dtype), partial(read, name))
+            for name in sorted(shapes)
+            if types[name].is_floating and name.rpartition("/")[2] not in SLOTS and "/" in name
+        },
+        TENSORFLOW,
+    )

@@ -18,6 +18,7 @@ from graphs.reference import fed
 from graphs.tensorflow1 import tensorflow1
 from weights import Parameter, Refused, wire
 from weights.parameter import in_tensorflow_layout
+from weights.stored import TENSORFLOW, Stored, by_variable
 
 LARGEST = 2**31 - 1
 """Bytes that a protobuf message can have."""
@@ -72,6 +73,32 @@ def _constant_head(tf: Any, name: str, array: np.ndarray) -> bytes:
         (node.ATTR_FIELD_NUMBER, node.SerializeToString(deterministic=True)),
         (tf.GraphDef.NODE_FIELD_NUMBER, b""),
     )
+
+
+def read_definition(path: Path) -> Any:
+    """Returns the GraphDef in ``path``. Raises Refused where the file is missing or holds none."""
+    definition = tensorflow1("reading a frozen graph").GraphDef()
+    try:
+        definition.ParseFromString(path.read_bytes())
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror}") from error
+    except Exception as error:  # protobuf's DecodeError: this package imports no protobuf
+        raise Refused(f"{path}: is no frozen graph: it does not decode as a GraphDef") from error
+    if not definition.node:
+        raise Refused(f"{path}: is no frozen graph: it has no nodes")
+    return definition
+
+
+def read_frozen(path: Path) -> Stored:
+    """Returns the float constants of a frozen graph that are named LAYER/PARAMETER. Raises Refused as
+    ``read_definition`` does."""
+    tf = tensorflow1("reading a frozen graph")
+    constants = {}
+    for node in read_definition(path).node:
+        tensor = node.attr["value"].tensor
+        if node.op == "Const" and tensor.dtype == tf.float32.as_datatype_enum and "/" in node.name:
+            constants[node.name] = tf.make_ndarray(tensor)
+    return by_variable(constants, TENSORFLOW)
 
 
 @dataclass(frozen=True)
@@ -129,30 +156,23 @@ class FrozenGraph:
         self.session.close()
 
 
-def load(path: str | Path) -> FrozenGraph:
+def load(path: str | Path, config: Any = None) -> FrozenGraph:
     """Returns the frozen graph in ``path``, its inputs and outputs named by the manifest beside it.
 
-    Without a manifest, inputs are its placeholders, outputs the operations that none reads. Raises Refused where the
-    file is missing or holds no GraphDef.
+    Without a manifest, inputs are its placeholders, outputs the operations that none reads. ``config`` is the
+    ``tf.compat.v1.ConfigProto`` of its session: threads, GPU memory. Raises Refused where the file is missing or holds
+    no GraphDef.
     """
     path = Path(path)
     tf = tensorflow1("loading a frozen graph")
-    definition = tf.GraphDef()
-    try:
-        definition.ParseFromString(path.read_bytes())
-    except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from error
-    except Exception as error:  # protobuf's own DecodeError is not to be had without importing protobuf here
-        raise Refused(f"{path}: is no frozen graph: it does not decode as a GraphDef") from error
-    if not definition.node:
-        raise Refused(f"{path}: is no frozen graph: it has no nodes")
+    definition = read_definition(path)
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(definition, name="")
     manifest_path = path.with_name(path.name + ".json")
     manifest = json.loads(manifest_path.read_text()) if manifest_path.exists() else _manifest_of(graph)
     return FrozenGraph(
         graph,
-        tf.Session(graph=graph),
+        tf.Session(graph=graph, config=config),
         {one["blob"]: one["tensor"] for one in manifest["inputs"]},
         {one["blob"]: one["tensor"] for one in manifest["outputs"]},
         {(one["name"], top["blob"]): top["tensor"] for one in manifest["layers"] for top in one["tops"]},

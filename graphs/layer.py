@@ -74,7 +74,8 @@ class Site:
 class Layer:
     """Base of the layer definitions; what it says here holds for a layer that keeps its bottom's shape.
 
-    A method that speaks of tops returns one value where the layer has one top, and a list where it has several.
+    A method that speaks of tops returns one value where the layer has one top, and a list where it has several. A
+    shape rule and a reference return all tops that there may be, also where the definition takes the first ones only.
     Shapes are Caffe's (N, C, H, W), without exception.
     """
 
@@ -91,8 +92,12 @@ class Layer:
     """What the table of layers says beside the type."""
     fixes_batch: ClassVar[bool] = False
     """Whether the graph is made for the very first axis that the definition gives, though others would fit."""
+    judges: ClassVar[bool] = False
+    """Whether it measures its first bottom (losses, Accuracy), which so remains an output of the network."""
     automatic_top: ClassVar[bool] = False
     """Whether Caffe adds a top where the definition names none, as for losses."""
+    sized_by_values: ClassVar[tuple[int, ...]] = ()
+    """Axes of the top whose size only the bottoms' values decide; its shape has -1 there, and no layer can read it."""
 
     def top_shapes(self, *bottoms: Shape) -> Shape | list[Shape]:
         """Returns the tops' shapes. Raises ValueError with the reason where Caffe would refuse the bottoms."""
@@ -128,7 +133,9 @@ def layer(
     without_effect: tuple[str, ...] = (),
     note: str = "",
     fixes_batch: bool = False,
+    judges: bool = False,
     automatic_top: bool = False,
+    sized_by_values: tuple[int, ...] = (),
 ) -> Callable[[type[Layer]], type[Layer]]:
     """Returns the class decorator that registers a definition, a frozen dataclass.
 
@@ -146,7 +153,9 @@ def layer(
         definition.without_effect = frozenset(without_effect)
         definition.note = note
         definition.fixes_batch = fixes_batch
+        definition.judges = judges
         definition.automatic_top = automatic_top
+        definition.sized_by_values = sized_by_values
         LAYERS[type_name] = definition
         return definition
 

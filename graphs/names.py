@@ -56,7 +56,7 @@ def _wanted_tops(layer: Inferred) -> list[str]:
 def _variables(layer: Inferred, owners: dict[str, str], claim: Callable[[str], str]) -> tuple[str, ...]:
     names = []
     for index, spec in enumerate(layer.parameters):
-        shared = layer.node.shared[index] if index < len(layer.node.shared) else ""
+        shared = layer.node.specs[index].name if index < len(layer.node.specs) else ""
         name = owners.get(shared) or claim(f"{layer.node.name}/{spec.name}")
         if shared:
             owners[shared] = name

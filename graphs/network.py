@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from graphs.layer import Layer, ParameterSpec, listed, spell
+from graphs.layer import MANY, Layer, ParameterSpec, listed, spell
 from graphs.layers.data import Input
 from weights import Refused, Shape
+
+LARGEST_BLOB = 2**31 - 1
+"""Values of a blob: Caffe counts them in an int, and refuses more."""
+
+
+@dataclass(frozen=True)
+class ParamSpec:
+    """Caffe's ``param { }``: the name under which a layer shares a parameter, or "", and what training multiplies the
+    learning rate and the weight decay by."""
+
+    name: str = ""
+    lr_mult: float = 1.0
+    decay_mult: float = 1.0
 
 
 @dataclass(frozen=True)
 class Node:
-    """One layer of a network.
-
-    ``shared`` has, for each of the layer's parameters, the name under which it shares it, or "" (Caffe's
-    ``param { name }``).
-    """
+    """One layer of a network. ``specs`` has an entry for each of its first parameters, ``loss_weights`` for tops."""
 
     name: str
     layer: Layer
     bottoms: tuple[str, ...] = ()
     tops: tuple[str, ...] = ()
-    shared: tuple[str, ...] = ()
+    specs: tuple[ParamSpec, ...] = ()
+    loss_weights: tuple[float, ...] = ()
 
     def __str__(self) -> str:
         return f"layer '{self.name}' ({self.layer.type})"
@@ -48,11 +59,14 @@ class Network:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Blobs that no layer reads after they were last made; inputs that nobody reads are not among them."""
+        """Blobs that no layer reads after they were last made, and those that a loss or Accuracy judges; inputs are
+        not among them."""
         unread: dict[str, None] = {}
+        judged = {node.bottoms[0] for node in self.nodes if node.layer.judges and node.bottoms} - set(self.inputs)
         for node in self.nodes:
             for bottom in node.bottoms:
-                unread.pop(bottom, None)
+                if bottom not in judged:
+                    unread.pop(bottom, None)
             if not isinstance(node.layer, Input):
                 for top in node.tops:
                     unread[top] = None
@@ -181,13 +195,23 @@ def _infer_layer(node: Node, bottoms: tuple[Shape, ...]) -> Inferred:
         if not fewest <= len(names) <= most:
             wanted = str(fewest) if fewest == most else f"{fewest} or more" if most > 99 else f"{fewest} to {most}"
             raise ValueError(f"has {len(names)} {what} blobs; expected {wanted}")
+    for name, shape in zip(node.bottoms, bottoms):
+        if any(size < 1 for size in shape):
+            raise ValueError(
+                f"bottom '{name}' has the shape {spell(shape)}, whose N only values decide; none can read it"
+            )
     if isinstance(node.layer, Input):
         shapes = node.layer.shapes(len(node.tops))
     else:
         shapes = listed(node.layer.top_shapes(*bottoms))
-    if len(shapes) == 1 and len(node.tops) > 1:  # one value under several names
+    if len(shapes) == 1 and node.layer.tops[1] == MANY:  # one value under several names
         shapes = shapes * len(node.tops)
+    if len(shapes) < len(node.tops):
+        raise ValueError(f"has {len(node.tops)} top blobs; expected {len(shapes)}")
+    shapes = shapes[: len(node.tops)]  # the definition need not take all
     for shape in shapes:
-        if any(size < 1 for size in shape):
+        if any(size < 1 for axis, size in enumerate(shape) if axis not in node.layer.sized_by_values):
             raise ValueError(f"its top would have the shape {spell(shape)}; its bottom is {spell(bottoms[0])}")
+        if math.prod(shape) > LARGEST_BLOB:
+            raise ValueError(f"a blob of shape {spell(shape)} has more values than Caffe can count, {LARGEST_BLOB:,}")
     return Inferred(node, bottoms, tuple(shapes), node.layer.parameters(*bottoms))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from graphs.layer import MANY, Layer, layer, spell
+from graphs.layer import MANY, Layer, layer
 from weights import Shape
 
 
@@ -40,7 +40,7 @@ class Input(Layer):
             raise ValueError(f"has {len(self.shape)} shapes for {tops} tops; expected one for each, or one for all")
         for shape in self.shape:
             if any(size < 1 for size in shape):
-                raise ValueError(f"shape {spell(shape)} has an axis below 1")
+                raise ValueError(f"shape {'x'.join(map(str, shape))} has an axis below 1")
         return list(self.shape if len(self.shape) == tops else self.shape * tops)
 
     def with_batch(self, more: int) -> Input:

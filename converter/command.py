@@ -1,0 +1,71 @@
+"""What the command line does once its arguments are parsed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from converter.outputs import check
+from converter.port import convert
+from converter.summary import describe_file, print_summary
+from weights import Refused
+
+DONE, REFUSED = 0, 2
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Does what the command line asks and returns the exit code; what can't be done is said on stderr, a line for each
+    reason."""
+    try:
+        execute(arguments)
+    except Refused as refused:
+        for reason in refused.reasons:
+            print(reason, file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return REFUSED
+    return DONE
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Does what the command line asks. Raises Refused where it can't be done."""
+    missing = [source for source in arguments.sources if not _exists(Path(source))]
+    if missing:
+        raise Refused(*(f"{source}: no such file" for source in missing))
+    port = convert(
+        *arguments.sources,
+        phase=arguments.phase,
+        level=arguments.level,
+        stages=arguments.stage,
+        input_shapes=dict(map(_input_shape, arguments.input_shape)),
+        skip_layers=arguments.skip_layer,
+        weights_layout=arguments.weights_layout,
+        allow=arguments.allow,
+    )
+    for note in port.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if not arguments.output:
+        print_summary(port)
+        return
+    for output in arguments.output:
+        check(port, output)
+    for output in arguments.output:
+        print(describe_file(port, port.save(output)))
+
+
+def _exists(path: Path) -> bool:
+    return path.exists() or path.with_name(path.name + ".index").exists()
+
+
+def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Returns (blob, shape) of ``data=1,3,227,227``."""
+    blob, _, sizes = text.rpartition("=")
+    try:
+        shape = tuple(int(size) for size in sizes.split(","))
+    except ValueError:
+        shape = ()
+    if not blob or not shape or min(shape) < 1:
+        raise Refused(f"--input-shape {text}: expected a blob and its sizes, such as data=1,3,227,227")
+    return blob, shape

@@ -1,0 +1,82 @@
+"""Caffe's fillers: the first values of parameters that are not loaded."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+
+from graphs.layer import Filler, ParameterSpec
+from weights import Refused, Shape
+
+
+def filled(spec: ParameterSpec, seed: str) -> np.ndarray:
+    """Returns first values for a parameter, float32 in Caffe's layout; the same for the same ``seed``.
+
+    Caffe's own random numbers are not reproduced, its distributions are. Raises Refused for an unknown filler.
+    """
+    if spec.filler.type not in FILLERS:
+        raise Refused(f"filler '{spec.filler.type}' is unknown; expected one of {', '.join(FILLERS)}")
+    rng = np.random.default_rng(zlib.crc32(seed.encode()))
+    return np.asarray(FILLERS[spec.filler.type](rng, spec.filler, spec.layout.caffe), np.float32)
+
+
+def _fans(filler: Filler, shape: Shape) -> float:
+    """Returns the n that xavier and msra divide by (Caffe: fan_in is count / num, fan_out count / channels)."""
+    count = math.prod(shape)
+    fan_in = count / shape[0] if shape else 1
+    fan_out = count / shape[1] if len(shape) > 1 else count
+    return {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}[filler.variance_norm]
+
+
+def _constant(rng: np.random.Generator, filler: Filler, shape: Shape) -> np.ndarray:
+    return np.full(shape, filler.value)
+
+
+def _uniform(rng: np.random.Generator, filler: Filler, shape: Shape) -> np.ndarray:
+    return rng.uniform(filler.min, filler.max, shape)
+
+
+def _gaussian(rng: np.random.Generator, filler: Filler, shape: Shape) -> np.ndarray:
+    values = rng.normal(filler.mean, filler.std, shape)
+    if filler.sparse < 0:
+        return values
+    return values * (rng.random(shape) < filler.sparse / shape[0])  # of num_output, as Caffe has it
+
+
+def _xavier(rng: np.random.Generator, filler: Filler, shape: Shape) -> np.ndarray:
+    limit = math.sqrt(3 / _fans(filler, shape))
+    return rng.uniform(-limit, limit, shape)
+
+
+def _msra(rng: np.random.Generator, filler: Filler, shape: Shape) -> np.ndarray:
+    return rng.normal(0, math.sqrt(2 / _fans(filler, shape)), shape)
+
+
+def _unit_ball(rng: np.random.Generator, filler: Filler, shape: Shape) -> np.ndarray:
+    values = rng.random(shape)
+    return values / values.reshape(shape[0], -1).sum(axis=1).reshape(-1, *(1,) * (len(shape) - 1))
+
+
+def _bilinear(rng: np.random.Generator, filler: Filler, shape: Shape) -> np.ndarray:
+    if len(shape) != 4 or shape[2] != shape[3]:
+        raise Refused(f"filler 'bilinear' wants square kernels; the weights have the shape {shape}")
+    size = shape[3]
+    factor = math.ceil(size / 2)
+    centre = (size - 1) / (2 * factor)
+    weights = 1 - np.abs(np.arange(size) / factor - centre)
+    return np.broadcast_to(weights[:, None] * weights, shape)
+
+
+FILLERS: dict[str, Callable[[np.random.Generator, Filler, Shape], np.ndarray]] = {
+    "constant": _constant,
+    "uniform": _uniform,
+    "gaussian": _gaussian,
+    "xavier": _xavier,
+    "msra": _msra,
+    "positive_unitball": _unit_ball,
+    "bilinear": _bilinear,
+}
+"""Caffe's filler type -> what draws it."""

@@ -1,0 +1,190 @@
+"""The .npy files that AlexNet ports use: a pickled dict of layers, read without running anything.
+
+Three forms are found: {layer: [weights, biases]} (caffe-tensorflow, Python 2), {layer: {"weights": ..., "biases": ...}}
+(newer ones, and what is written here), with bytes or str keys. A plain array is a mean picture.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import pickletools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weights.npz import read_npy_header
+from weights.parameter import Parameter
+from weights.refused import Refused
+from weights.stored import ArrayLike, Stored
+
+# Opcodes of pickles that hold arrays, dicts, lists, tuples, strings and numbers: nothing that calls, but for the
+# names that _Unpickler stands in for.
+_OPCODES = {
+    *("PROTO", "STOP", "FRAME", "MARK", "POP", "POP_MARK", "DUP", "NONE", "NEWTRUE", "NEWFALSE"),
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_TUPLE", "TUPLE"),
+    *("TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS"),
+    *("GET", "BINGET", "LONG_BINGET", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"),
+    *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"),
+}
+_PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
+
+
+def read_npy(data: bytes) -> Stored | np.ndarray:
+    """Returns the layers in a pickled dict, or the array where the file holds one.
+
+    Runs no code: the pickle may make arrays, dicts, lists, tuples, strings and numbers, and nothing else. Raises
+    Refused where it would do more, is broken, or is no dict of layers.
+    """
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    except (ValueError, EOFError) as error:
+        raise Refused(f"is no whole .npy: {' '.join(str(error).split())[:200]}") from error
+    if not dtype.hasobject:
+        file.seek(0)
+        return _plain(file, data)
+    if shape != ():
+        raise Refused(f"holds an array of {shape} Python objects; expected one dict of layers")
+    return Stored(_layers(_unpickle(data[file.tell() :])), None)
+
+
+def _plain(file: io.BytesIO, data: bytes) -> np.ndarray:
+    try:
+        shape, in_fortran_order, dtype = read_npy_header(file)
+    except ValueError as error:
+        raise Refused(f"is no .npy of numbers: {error}") from error
+    values = memoryview(data)[file.tell() :]
+    if len(values) != math.prod(shape) * dtype.itemsize:
+        raise Refused(
+            f"its shape {shape} needs {math.prod(shape) * dtype.itemsize:,} bytes; {len(values):,} are stored"
+        )
+    array = np.frombuffer(values, dtype)
+    return array.reshape(shape[::-1]).T if in_fortran_order else array.reshape(shape)
+
+
+class _Array:
+    """Stands in for numpy.ndarray while unpickling: takes an array's state and proves it."""
+
+    def __init__(self, *ignored: Any) -> None:
+        self.value: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, in_fortran_order, data = state
+        if isinstance(dtype, _Type) and dtype.is_object:
+            if shape != () or not isinstance(data, list) or len(data) != 1:
+                raise Refused("holds an array of Python objects")
+            self.value = data[0]
+            return
+        raw = data.encode("latin1") if isinstance(data, str) else data
+        known = dtype.dtype()
+        if (
+            not isinstance(raw, bytes)
+            or any(size < 0 for size in shape)
+            or len(raw) != math.prod(shape) * known.itemsize
+        ):
+            raise Refused(f"an array of shape {shape} does not have as many numbers as that")
+        values = np.frombuffer(raw, known)
+        self.value = values.reshape(shape[::-1]).T if in_fortran_order else values.reshape(shape)
+
+
+class _Type:
+    """Stands in for numpy.dtype while unpickling."""
+
+    def __init__(self, code: Any, *ignored: Any) -> None:
+        code = code.decode("latin1") if isinstance(code, bytes) else code
+        if code not in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "O", "O8", "O4"):
+            raise Refused(f"holds an array of type {code!r}; expected numbers")
+        self.code = code
+        self.order = "<"
+
+    @property
+    def is_object(self) -> bool:
+        return self.code.startswith("O")
+
+    def __setstate__(self, state: Any) -> None:
+        order = state[1].decode("latin1") if isinstance(state[1], bytes) else state[1]
+        self.order = order if order in ("<", ">") else "<"
+
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.order + self.code)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Stands in for _codecs.encode, with which Python 3 pickles bytes at protocol 2."""
+    if encoding not in ("latin1", "latin-1"):
+        raise Refused(f"encodes text as {encoding!r}")
+    return text.encode("latin1")
+
+
+_NAMES = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Type,
+    ("_codecs", "encode"): _encode,
+    ("numpy.core.multiarray", "_reconstruct"): lambda *ignored: _Array(),
+    ("numpy._core.multiarray", "_reconstruct"): lambda *ignored: _Array(),
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _NAMES:
+            raise Refused(f"its pickle asks for {module}.{name}; only arrays, dicts, lists and strings are read")
+        return _NAMES[module, name]
+
+
+def _unpickle(data: bytes) -> Any:
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name not in _OPCODES:
+                raise Refused(f"its pickle uses {opcode.name}; only arrays, dicts, lists and strings are read")
+            if opcode.name in _PUTS and int(argument or 0) > len(data):
+                raise Refused("its pickle numbers its objects beyond its own length")
+        return _Unpickler(io.BytesIO(data), encoding="latin1").load()
+    except Refused:
+        raise
+    except Exception as error:  # a broken pickle can raise anything
+        raise Refused(f"its pickle is broken: {' '.join(str(error).split())[:200]}") from error
+
+
+def _layers(value: Any) -> dict[str, dict[int | str, ArrayLike]]:
+    if isinstance(value, _Array):
+        value = value.value
+    if not isinstance(value, dict):
+        raise Refused(f"holds a {type(value).__name__}; expected a dict of layers")
+    return {_text(layer): _arrays(_text(layer), held) for layer, held in value.items()}
+
+
+def _text(key: Any) -> str:
+    return key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
+
+
+def _arrays(layer: str, held: Any) -> dict[int | str, ArrayLike]:
+    found: dict[int | str, Any]
+    if isinstance(held, dict):
+        found = {_text(name): array for name, array in held.items()}
+    elif isinstance(held, (list, tuple)):
+        found = {**dict(enumerate(held))}
+    else:
+        found = {0: held}
+    if not all(isinstance(array, _Array) and isinstance(array.value, np.ndarray) for array in found.values()):
+        raise Refused(f"layer '{layer}' holds something else than arrays")
+    return {key: array.value for key, array in found.items()}
+
+
+def write_npy(path: Path, parameters: Iterable[Parameter]) -> None:
+    """Writes {layer: {"weights": array, ...}} in TensorFlow's layout, as ``numpy.load(path, allow_pickle=True)``
+    reads it."""
+    layers: dict[str, dict[str, np.ndarray]] = {}
+    for parameter in parameters:
+        layer, _, name = parameter.name.rpartition("/")
+        layers.setdefault(layer, {})[name] = parameter.tensorflow()
+    with open(path, "wb") as file:
+        np.save(file, np.array(layers, dtype=object), allow_pickle=True)

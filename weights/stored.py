@@ -1,0 +1,53 @@
+"""The one in-memory form of weights that every file format is read into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from weights.layout import Shape
+
+CAFFE, TENSORFLOW = "caffe", "tensorflow"
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """An array whose shape is known and whose values are read by ``read`` when they are needed."""
+
+    shape: Shape
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self.read()
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+
+ArrayLike = np.ndarray | Lazy
+"""An array, or one that still lies in its file: ``numpy.asarray`` reads it; shape and type are known before."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file of weights holds: layer -> {position or parameter name -> array}.
+
+    ``layout`` is CAFFE or TENSORFLOW where the format says how its arrays lie, None where only their shapes can tell.
+    """
+
+    layers: Mapping[str, Mapping[int | str, ArrayLike]]
+    layout: str | None
+
+
+def by_variable(arrays: Mapping[str, ArrayLike], layout: str | None) -> Stored:
+    """Returns arrays that are named ``LAYER/PARAMETER`` as layers; a name without a slash is a layer of one array."""
+    layers: dict[str, dict[int | str, ArrayLike]] = {}
+    for variable, array in arrays.items():
+        layer, slash, parameter = variable.rpartition("/")
+        if slash:
+            layers.setdefault(layer, {})[parameter] = array
+        else:
+            layers.setdefault(variable, {})[0] = array
+    return Stored(layers, layout)
