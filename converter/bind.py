@@ -153,9 +153,7 @@ def _layout_of(found: list[_Found]) -> str:
     open_ones = [one for one in found if len(one.fits) > 1 and _matters(one)]
     if open_ones and len(evidence) != 1:
         names = ", ".join(f"{one.variable} ({spell(tuple(one.array.shape))})" for one in open_ones[:4])
-        raise Refused(
-            f"{names}: the shape fits both layouts; say --weights-layout caffe or --weights-layout tensorflow"
-        )
+        raise Refused(f"{names}: the shape fits both layouts; say --weights-layout caffe or tensorflow")
     return next(iter(evidence), CAFFE)
 
 

@@ -18,6 +18,9 @@ def input_shapes(layer: LayerParameter, given: Mapping[str, Shape]) -> tuple[tup
     """
     shapes, assumed = DATA_LAYERS[layer.type](layer)
     shapes += [None] * (len(layer.top) - len(shapes))
+    first = given.get(layer.top[0], ()) if layer.top else ()
+    if first and shapes[1:2] and shapes[1] is not None and len(shapes[1]) == 1:
+        shapes[1] = first[:1]  # as many labels as pictures
     known = [given.get(top, shape) for top, shape in zip(layer.top, shapes)]
     missing = [top for top, shape in zip(layer.top, known) if shape is None]
     if missing:

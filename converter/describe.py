@@ -185,22 +185,23 @@ def without_training(message: NetParameter, inputs: Collection[str]) -> NetParam
     """Returns the definition that a .caffemodel carries as one to run in TEST.
 
     Caffe stores the net that it trained: each layer says ``phase: TRAIN``, data layers of that phase feed it, and
-    losses read labels. Phases go, and so do layers that judge by a blob that is neither made nor among ``inputs``.
+    losses read labels. Phases go, and so do layers that judge by a blob that is neither made nor among ``inputs``; of a
+    softmax loss its probabilities stay.
     """
     today = NetParameter(name=message.name)
     made = set(inputs)
     for layer in message.layer:
-        is_fed = layer.type in DATA_LAYERS
-        if is_fed or not (_judges(layer.type) and any(bottom not in made for bottom in layer.bottom)):
-            today.layer.add().CopyFrom(layer)
-            today.layer[-1].ClearField("phase")
-        if not is_fed:
+        judges = layer.type in LAYERS and LAYERS[layer.type].judges
+        if judges and any(bottom not in made for bottom in layer.bottom):
+            if layer.type == "SoftmaxWithLoss":
+                prob = today.layer.add(name="prob", type="Softmax", bottom=layer.bottom[:1], top=["prob"])
+                prob.softmax_param.CopyFrom(layer.softmax_param)
+            continue
+        today.layer.add().CopyFrom(layer)
+        today.layer[-1].ClearField("phase")
+        if layer.type not in DATA_LAYERS:
             made.update(layer.top)
     return today
-
-
-def _judges(type_name: str) -> bool:
-    return type_name in LAYERS and LAYERS[type_name].judges
 
 
 def message_of(network: Network) -> NetParameter:

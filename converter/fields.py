@@ -12,8 +12,9 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from graphs import Filler
+from graphs.layers.detection_output import NonMaximumSuppression
 
-NESTED: dict[str, type] = {"FillerParameter": Filler}
+NESTED: dict[str, type] = {"FillerParameter": Filler, "NonMaximumSuppressionParameter": NonMaximumSuppression}
 """Messages within a layer's message -> the dataclass that holds them."""
 
 

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from converter import __version__
+from converter.sources import is_mean
 from graphs.layers.data import Input, Transform
 from weights import Shape
 
@@ -45,7 +46,7 @@ def manifest(port: Port, versions: dict[str, str]) -> dict[str, Any]:
         "sources": [{"name": source.name, "sha256": source.sha256} for source in port.sources],
         "versions": {"caffeport": __version__, **versions},
     }
-    preprocessing = _preprocessing(port)
+    preprocessing = {**_preprocessing(port), **_mean(port)}
     if preprocessing:
         content["preprocessing"] = preprocessing
     if port.waived:
@@ -77,3 +78,12 @@ def _preprocessing(port: Port) -> dict[str, Any]:
             color = node.layer.shapes(len(node.tops))[0][1:2] == (3,)
             return {**stated, **({"channel_order": "BGR"} if color else {})}
     return {}
+
+
+def _mean(port: Port) -> dict[str, Any]:
+    """Returns the mean picture that was given, and its average for each channel, as ``mean_value`` states it."""
+    if port.mean is None:
+        return {}
+    names = [source.name for source in port.sources if is_mean(source)]
+    averages = port.mean.reshape(port.mean.shape[0], -1).mean(axis=1, dtype="float64")
+    return {"mean_file": names[0], "mean_value": [round(float(value), 6) for value in averages]}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converter.caffemodel import write_caffemodel
+from converter.caffemodel import LARGEST, write_caffemodel
 from converter.describe import message_of
 from converter.manifest import manifest_text
 from converter.mean import write_mean
@@ -65,6 +65,12 @@ def check(port: Port, path: str | Path) -> None:
     needs = any(layer.parameters for layer in port.shapes) and ending not in _WITHOUT_WEIGHTS
     if needs and not port.parameters:
         raise Refused(f"{path}: needs weights; give the net's .caffemodel too")
+    size = sum(parameter.caffe.nbytes for parameter in port.parameters.values())
+    if ending in _WITHIN_PROTOBUF and size > LARGEST - (64 << 20):
+        raise Refused(
+            f"{path}: the weights are {size / 2**30:.1f} GiB, and one protobuf message ends at 2 GiB; write a "
+            "checkpoint (-o NAME.ckpt), a SavedModel (-o NAME/), .npz, .safetensors or .caffemodel.h5 instead"
+        )
 
 
 def _frozen(port: Port, path: Path) -> None:
@@ -138,4 +144,5 @@ _WRITERS: dict[str, Callable[[Port, Path], None]] = {
     ".prototxt": _prototxt,
     ".binaryproto": _mean,
 }
+_WITHIN_PROTOBUF = {".pb", ".caffemodel"}
 _WITHOUT_WEIGHTS = {".py", ".prototxt", ".binaryproto"}

@@ -17,7 +17,7 @@ from converter.mean import read_mean
 from converter.prototxt import parse_prototxt
 from converter.read_weights import read_weights
 from converter.rules import State
-from converter.sources import CAFFEMODEL, DEFINITION, MEAN, NPY, Source, decoded, recognise
+from converter.sources import CAFFEMODEL, DEFINITION, Source, decoded, is_mean, recognise
 from converter.upgrade import upgrade
 from graphs.names import Names, name_values
 from graphs.network import Network, Shapes, infer
@@ -106,13 +106,6 @@ def _sort(sources: tuple[Source, ...]) -> tuple[Source, Source | None, Source | 
         named = f"{sources[0].path}: " if sources else ""
         raise Refused(f"{named}no definition among the sources; give the net's .prototxt too")
     return definitions[0], weights[0] if weights else None, means[0] if means else None
-
-
-def is_mean(source: Source) -> bool:
-    """Returns whether a source is a mean picture: a BlobProto, or an .npy of plain numbers."""
-    if source.kind != NPY:
-        return source.kind == MEAN
-    return b"'O'" not in source.data[:256] and b"|O" not in source.data[:256]
 
 
 def _read_network(source: Source, request: Request) -> tuple[Description, Shapes]:

@@ -30,6 +30,9 @@ MAGIC = {
 FOREIGN = {
     b"\x89PNG": "is a picture; give a .prototxt and a .caffemodel",
     b"\xff\xd8\xff": "is a picture; give a .prototxt and a .caffemodel",
+    b"GIF8": "is a picture; give a .prototxt and a .caffemodel",
+    b"\xff\xfe": "is UTF-16 text; save it as UTF-8",
+    b"\xfe\xff": "is UTF-16 text; save it as UTF-8",
     b"\x1f\x8b": "is compressed (gzip); unpack it first",
     b"version https://git-lfs": "is a Git LFS pointer, not the file itself; run 'git lfs pull' where it came from",
     b"PK\x05\x06": "is an empty archive",
@@ -97,6 +100,13 @@ def recognise(path: str | Path) -> Source:
         if head.startswith(magic):
             raise Refused(f"{path}: {reason}")
     return Source(path, _kind(head, path.stat().st_size))
+
+
+def is_mean(source: Source) -> bool:
+    """Returns whether a source is a mean picture: a BlobProto, or an .npy of plain numbers."""
+    if source.kind != NPY:
+        return source.kind == MEAN
+    return b"'O'" not in source.data[:256] and b"|O" not in source.data[:256]
 
 
 def checkpoint_prefix(path: Path) -> Path | None:

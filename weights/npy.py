@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from weights.npz import read_npy_header
+from weights.layout import Shape
+from weights.npz import of_numbers, read_npy_header
 from weights.parameter import Parameter
 from weights.refused import Refused
 from weights.stored import ArrayLike, Stored
@@ -43,29 +44,20 @@ def read_npy(data: bytes) -> Stored | np.ndarray:
     """
     file = io.BytesIO(data)
     try:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-    except (ValueError, EOFError) as error:
-        raise Refused(f"is no whole .npy: {' '.join(str(error).split())[:200]}") from error
-    if not dtype.hasobject:
-        file.seek(0)
-        return _plain(file, data)
+        shape, in_fortran_order, dtype = read_npy_header(file)
+        if not dtype.hasobject:
+            return _plain(memoryview(data)[file.tell() :], shape, in_fortran_order, of_numbers(dtype))
+    except ValueError as error:
+        raise error if isinstance(error, Refused) else Refused(f"is no whole .npy: {error}") from error
     if shape != ():
         raise Refused(f"holds an array of {shape} Python objects; expected one dict of layers")
     return Stored(_layers(_unpickle(data[file.tell() :])), None)
 
 
-def _plain(file: io.BytesIO, data: bytes) -> np.ndarray:
-    try:
-        shape, in_fortran_order, dtype = read_npy_header(file)
-    except ValueError as error:
-        raise Refused(f"is no .npy of numbers: {error}") from error
-    values = memoryview(data)[file.tell() :]
-    if len(values) != math.prod(shape) * dtype.itemsize:
-        raise Refused(
-            f"its shape {shape} needs {math.prod(shape) * dtype.itemsize:,} bytes; {len(values):,} are stored"
-        )
+def _plain(values: memoryview, shape: Shape, in_fortran_order: bool, dtype: np.dtype) -> np.ndarray:
+    needed = math.prod(shape) * dtype.itemsize
+    if len(values) != needed:
+        raise Refused(f"its shape {shape} needs {needed:,} bytes; {len(values):,} are stored")
     array = np.frombuffer(values, dtype)
     return array.reshape(shape[::-1]).T if in_fortran_order else array.reshape(shape)
 

@@ -63,7 +63,7 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> La
     with archive.open(member) as file:
         shape, in_fortran_order, dtype = read_npy_header(file)
         start = file.tell()
-    size = math.prod(shape) * dtype.itemsize
+    size = math.prod(shape) * of_numbers(dtype).itemsize
     if start + size != member.file_size:
         raise ValueError(f"its shape {shape} needs {size:,} bytes; {member.file_size - start:,} are stored")
     is_stored = member.compress_type == zipfile.ZIP_STORED
@@ -74,16 +74,26 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> La
 def read_npy_header(file: IO[bytes]) -> tuple[Shape, bool, np.dtype]:
     """Returns (shape, whether in Fortran order, type) of the .npy that starts here; the file stands at its values.
 
-    Raises ValueError where it is no .npy, or one of anything but numbers.
+    Raises ValueError where it is no .npy.
     """
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"is of .npy version {version}; expected 1.0 or 2.0")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, in_fortran_order, dtype = read(file)
-    if dtype.kind not in "fiu" or any(size < 0 for size in shape):
-        raise ValueError(f"holds {dtype} of shape {shape}; expected numbers")
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, in_fortran_order, dtype = read(file)
+    except zipfile.BadZipFile:
+        raise
+    except Exception as error:  # NumPy evaluates the header as Python: a broken one can raise anything
+        raise ValueError(f"its header is broken: {_line(error)}") from error
+    if any(size < 0 for size in shape):
+        raise ValueError(f"its shape is {shape}")
     return shape, in_fortran_order, dtype
+
+
+def of_numbers(dtype: np.dtype) -> np.dtype:
+    """Returns the type. Raises ValueError where it is none of numbers."""
+    if dtype.kind not in "fiu":
+        raise ValueError(f"holds values of type {dtype}; expected numbers")
+    return dtype
 
 
 def _shaped(values: np.ndarray, shape: Shape, in_fortran_order: bool) -> np.ndarray:

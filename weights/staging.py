@@ -32,4 +32,4 @@ def staged(folder: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(stage, ignore_errors=True)
     except OSError as error:
-        raise Refused(f"{folder}: could not write there: {error.strerror or error}") from error
+        raise Refused(f"could not be written: {error.strerror or error}") from error
