@@ -10,6 +10,7 @@ from converter.outputs import check
 from converter.port import convert
 from converter.summary import describe_file, print_summary
 from weights import Refused
+from weights.refused import one_line
 
 DONE, REFUSED = 0, 2
 
@@ -45,14 +46,14 @@ def execute(arguments: argparse.Namespace) -> None:
         allow=arguments.allow,
     )
     for note in port.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {one_line(note)}", file=sys.stderr)
     if not arguments.output:
         print_summary(port)
         return
     for output in arguments.output:
         check(port, output)
     for output in arguments.output:
-        print(describe_file(port, port.save(output)))
+        print(one_line(describe_file(port, port.save(output))))
 
 
 def _exists(path: Path) -> bool:

@@ -58,6 +58,8 @@ def check(port: Port, path: str | Path) -> None:
         raise Refused(f"{path}: unknown ending '{ending}'; expected one of {', '.join(_WRITERS)}")
     if path.is_dir() and ending != "/":
         raise Refused(f"{path}: is a folder; name a file, or end it in / for a SavedModel")
+    if ending == "/":
+        _check_folder(path)
     if not path.parent.is_dir():
         raise Refused(f"{path}: the folder {path.parent} does not exist; make it first")
     if ending == ".binaryproto" and port.mean is None:
@@ -71,6 +73,17 @@ def check(port: Port, path: str | Path) -> None:
             f"{path}: the weights are {size / 2**30:.1f} GiB, and one protobuf message ends at 2 GiB; write a "
             "checkpoint (-o NAME.ckpt), a SavedModel (-o NAME/), .npz, .safetensors or .caffemodel.h5 instead"
         )
+
+
+def _check_folder(path: Path) -> None:
+    """Raises Refused where a SavedModel would take the place of anything but an older one."""
+    if path.name in ("", ".."):
+        raise Refused(f"{path}: a SavedModel needs a folder of its own; name one, such as model/")
+    if path.exists() and not path.is_dir():
+        raise Refused(f"{path}: is a file; name another folder for the SavedModel")
+    others = sorted({file.name for file in path.iterdir()} - _SAVED_MODEL) if path.is_dir() else []
+    if others:
+        raise Refused(f"{path}: holds {others[0]}, which a SavedModel would replace; name another folder")
 
 
 def _frozen(port: Port, path: Path) -> None:
@@ -144,5 +157,6 @@ _WRITERS: dict[str, Callable[[Port, Path], None]] = {
     ".prototxt": _prototxt,
     ".binaryproto": _mean,
 }
+_SAVED_MODEL = {"saved_model.pb", "variables", "assets", "assets.extra", "fingerprint.pb"}
 _WITHIN_PROTOBUF = {".pb", ".caffemodel"}
 _WITHOUT_WEIGHTS = {".py", ".prototxt", ".binaryproto"}

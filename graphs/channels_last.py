@@ -27,7 +27,7 @@ def to_caffe_order(tf: Any, x: Any, shape: Shape) -> Any:
     return tf.transpose(x, [0, rank - 1, *range(1, rank - 1)])
 
 
-def in_graph_order(tf: Any, x: Any, shape: Shape, name: str) -> Any:
+def in_graph_order(tf: Any, x: Any, shape: Shape, name: str | None = None) -> Any:
     """Returns a tensor that is in Caffe's order, with ``shape``, in the graph's; the last operation bears ``name``."""
     if not is_moved(shape):
         return tf.reshape(x, list(channels_last(shape)), name=name)

@@ -47,7 +47,11 @@ def write_checkpoint(
             shape_and_slices=[""] * len(parameters),
             tensors=tensors,
         )
-        session.run(save, dict(zip(tensors, arrays)))
+        try:
+            session.run(save, dict(zip(tensors, arrays)))
+        except tf.errors.OpError as error:  # a page, with the system's reason on the line that names the file
+            reasons = [line.split("; ")[-1] for line in error.message.splitlines() if f"{prefix.name}.data-" in line]
+            raise OSError(reasons[0] if reasons else "TensorFlow could not write the checkpoint") from error
 
 
 SLOTS = (

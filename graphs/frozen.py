@@ -20,9 +20,6 @@ from weights import Parameter, Refused, wire
 from weights.parameter import in_tensorflow_layout
 from weights.stored import TENSORFLOW, Stored, by_variable
 
-LARGEST = 2**31 - 1
-"""Bytes that a protobuf message can have."""
-
 
 def write_frozen(
     path: Path, network: Network, shapes: Shapes, names: Names, parameters: Mapping[str, Parameter]
@@ -30,14 +27,8 @@ def write_frozen(
     """Writes the network as a GraphDef with its parameters as constants.
 
     Needs no session and, beside the parameters, memory for one of them: a protobuf message may be written in pieces,
-    so nodes go to the file one by one. Raises Refused where the graph would pass protobuf's 2 GiB.
+    so nodes go to the file one by one. The caller sees to it that they stay below protobuf's 2 GiB.
     """
-    size = sum(parameter.caffe.nbytes for parameter in parameters.values())
-    if size > LARGEST - (64 << 20):
-        raise Refused(
-            f"{path.name}: the weights are {size / 2**30:.1f} GiB, and a frozen graph ends at 2 GiB; "
-            "write a checkpoint instead (-o NAME.ckpt)"
-        )
     tf = tensorflow1("a frozen graph")
     with tf.Graph().as_default() as graph:
         build(network, shapes, names, tf, lambda name, shape: tf.placeholder(tf.float32, shape, name=name))

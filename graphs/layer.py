@@ -94,6 +94,10 @@ class Layer:
     """Whether the graph is made for the very first axis that the definition gives, though others would fit."""
     judges: ClassVar[bool] = False
     """Whether it measures its first bottom (losses, Accuracy), which so remains an output of the network."""
+    counts_tops: ClassVar[bool] = False
+    """Whether ``top_shapes`` and ``reference`` are told the number of tops, as ``tops``."""
+    selects: ClassVar[bool] = False
+    """Whether values decide how many items its tops have, so that only a graph with a free batch can hold it."""
     automatic_top: ClassVar[bool] = False
     """Whether Caffe adds a top where the definition names none, as for losses."""
     sized_by_values: ClassVar[tuple[int, ...]] = ()
@@ -134,6 +138,8 @@ def layer(
     note: str = "",
     fixes_batch: bool = False,
     judges: bool = False,
+    counts_tops: bool = False,
+    selects: bool = False,
     automatic_top: bool = False,
     sized_by_values: tuple[int, ...] = (),
 ) -> Callable[[type[Layer]], type[Layer]]:
@@ -154,6 +160,8 @@ def layer(
         definition.note = note
         definition.fixes_batch = fixes_batch
         definition.judges = judges
+        definition.counts_tops = counts_tops
+        definition.selects = selects
         definition.automatic_top = automatic_top
         definition.sized_by_values = sized_by_values
         LAYERS[type_name] = definition
@@ -176,6 +184,11 @@ def canonical_axis(axis: int, shape: Shape) -> int:
 def spell(shape: Shape) -> str:
     """Returns ``shape`` as people write it: ``2x3x227x227``."""
     return "x".join("N" if size < 0 else str(size) for size in shape) or "scalar"
+
+
+def told(definition: Layer, tops: int) -> dict[str, Any]:
+    """Returns what ``top_shapes`` and ``reference`` are given beside their arguments."""
+    return {"tops": tops} if definition.counts_tops else {}
 
 
 def listed(value: Any) -> list[Any]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from graphs.layer import MANY, Layer, ParameterSpec, listed, spell
+from graphs.layer import MANY, Layer, ParameterSpec, listed, spell, told
 from graphs.layers.data import Input
 from weights import Refused, Shape
 
@@ -120,22 +120,35 @@ def infer(network: Network) -> Shapes:
     nothing but first axes. Raises Refused with every layer that does not fit.
     """
     layers = _infer(network)
+    opened = _opened(network, layers)
+    if opened is not None:
+        return Shapes(opened, free_batch=True)
+    selecting = [node for node in network.nodes if node.layer.selects]
+    if selecting:
+        reason = "values decide how many items its tops have, but another layer fixes the number of items"
+        raise Refused(*(f"{node}: {reason}" for node in selecting))
     fixed = tuple(replace(layer, open_bottoms=layer.bottoms, open_tops=layer.tops) for layer in layers)
+    return Shapes(fixed, free_batch=False)
+
+
+def _opened(network: Network, layers: tuple[Inferred, ...]) -> tuple[Inferred, ...] | None:
+    """Returns the layers with the batch free, None where it is not."""
     if any(node.layer.fixes_batch for node in network.nodes):
-        return Shapes(fixed, free_batch=False)
+        return None
     try:
         more = _infer(network.with_batch(1))
     except Refused:
-        return Shapes(fixed, free_batch=False)
-    opened = tuple(
-        replace(one, open_bottoms=_open(one.bottoms, other.bottoms), open_tops=_open(one.tops, other.tops))
-        for one, other in zip(layers, more)
-    )
+        return None
     free = all(
         one.parameters == other.parameters and all(map(_differ_in_batch_only, one.tops, other.tops))
         for one, other in zip(layers, more)
     )
-    return Shapes(opened, free_batch=True) if free else Shapes(fixed, free_batch=False)
+    if not free:
+        return None
+    return tuple(
+        replace(one, open_bottoms=_open(one.bottoms, other.bottoms), open_tops=_open(one.tops, other.tops))
+        for one, other in zip(layers, more)
+    )
 
 
 def _open(shapes: tuple[Shape, ...], others: tuple[Shape, ...]) -> tuple[Shape, ...]:
@@ -174,7 +187,10 @@ def _blob_problems(node: Node, blobs: dict[str, Shape | None], made_by: dict[str
         if bottom in blobs:
             continue
         if bottom not in made_by:
-            yield f"{node}: bottom '{bottom}' is made by no layer"
+            yield (
+                f"{node}: bottom '{bottom}' is made by no layer; where it is an input, say its shape: "
+                f"--input-shape {bottom}=1,3,227,227"
+            )
         elif made_by[bottom] is node:
             yield f"{node}: bottom '{bottom}' is its own top, and no layer before it makes it"
         else:
@@ -203,7 +219,7 @@ def _infer_layer(node: Node, bottoms: tuple[Shape, ...]) -> Inferred:
     if isinstance(node.layer, Input):
         shapes = node.layer.shapes(len(node.tops))
     else:
-        shapes = listed(node.layer.top_shapes(*bottoms))
+        shapes = listed(node.layer.top_shapes(*bottoms, **told(node.layer, len(node.tops))))
     if len(shapes) == 1 and node.layer.tops[1] == MANY:  # one value under several names
         shapes = shapes * len(node.tops)
     if len(shapes) < len(node.tops):

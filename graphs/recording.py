@@ -23,6 +23,10 @@ class Element:
     index: int
 
 
+SEVERAL = {"tf.math.top_k": 2, "tf.nn.max_pool_with_argmax": 2, "tf.nn.moments": 2}
+"""Functions whose result is so many tensors. That of ``tf.split`` is as many as it is told to make."""
+
+
 @dataclass(frozen=True)
 class Attribute:
     """``tf.nn.relu``, or ``tf.float32``: a name that can be called."""
@@ -36,12 +40,10 @@ class Attribute:
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         call = Call(self.name, arguments, {name: value for name, value in keywords.items() if value is not None})
-        if self.name == "tf.split":  # the one call whose result is several tensors
+        count = SEVERAL.get(self.name)
+        if self.name == "tf.split":
             count = arguments[1] if isinstance(arguments[1], int) else len(arguments[1])
-            return [Element(call, index) for index in range(count)]
-        if self.name == "tf.nn.moments":
-            return [Element(call, index) for index in range(2)]
-        return call
+        return call if count is None else [Element(call, index) for index in range(count)]
 
 
 RECORDING_TF = Attribute("tf")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from graphs.layer import listed
+from graphs.layer import listed, told
 from graphs.layers.data import Input
 from graphs.network import Shapes
 from weights import Refused
@@ -36,7 +36,8 @@ def run_reference(
             tops = [fed(inputs, top, shape).astype(dtype) for top, shape in zip(node.tops, layer.open_tops)]
         else:
             bottoms = [blobs[bottom] for bottom in node.bottoms]
-            tops = listed(node.layer.reference(*bottoms, *(array.astype(dtype) for array in arrays)))
+            given = (*bottoms, *(array.astype(dtype) for array in arrays))
+            tops = listed(node.layer.reference(*given, **told(node.layer, len(node.tops))))
             tops = tops * len(node.tops) if len(tops) == 1 else tops
         blobs.update(zip(node.tops, tops))
         values.update({(node.name, top): value for top, value in zip(node.tops, tops)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,11 @@ def write_hdf5(path: Path, layers: Iterable[tuple[str, Iterable[np.ndarray]]]) -
     """Writes Caffe's snapshot: ``layers`` has each layer's name and arrays, float32, in Caffe's layout."""
     import h5py
 
-    with h5py.File(path, "w", track_order=False) as file:
+    held = io.BytesIO()  # where the disk is full, HDF5's own writing ends the process
+    with h5py.File(held, "w", track_order=False) as file:
         data = file.create_group("data")
         for name, arrays in layers:
             group = data.require_group(name)
             for index, array in enumerate(arrays):
                 group.create_dataset(str(index), data=np.ascontiguousarray(array, "<f4"))
+    path.write_bytes(held.getbuffer())

@@ -49,7 +49,11 @@ def write_safetensors(path: Path, parameters: Iterable[Parameter]) -> None:
     _library()
     from safetensors.numpy import save_file
 
-    save_file({p.name: p.tensorflow() for p in parameters}, path, metadata={"layout": TENSORFLOW})
+    arrays = {p.name: p.tensorflow() for p in parameters}
+    try:
+        save_file(arrays, path, metadata={"layout": TENSORFLOW})
+    except Exception as error:  # as above; to write what is well formed fails for the disk alone
+        raise OSError(str(error)) from error
 
 
 def _library():

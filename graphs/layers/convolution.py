@@ -1,4 +1,4 @@
-"""Convolution: plain, grouped, depthwise, dilated, rectangular."""
+"""Convolution: plain, grouped, depthwise, dilated, rectangular; and what others share with it."""
 
 from __future__ import annotations
 
@@ -14,29 +14,13 @@ from graphs.layers.windows import Pair
 from weights import Layout, Shape
 
 
-@layer(
-    "Convolution",
-    "convolution_param",
-    without_effect=("engine", "force_nd_im2col"),
-    note="groups, depthwise, dilation, rectangular, with and without bias; two spatial axes",
-)
 @dataclass(frozen=True)
-class Convolution(Layer):
-    """Caffe's ConvolutionLayer over N, C, H, W.
+class Windowed(Layer):
+    """What Caffe's ConvolutionParameter says of windows: where they lie on N, C, H, W."""
 
-    Weights are (num_output, C / group, kernel_h, kernel_w) in Caffe and (kernel_h, kernel_w, C / group, num_output)
-    in TensorFlow; where every channel is its own group, (kernel_h, kernel_w, C, num_output / C) as
-    ``tf.nn.depthwise_conv2d`` has it.
-    """
-
-    num_output: int = 0
-    bias_term: bool = True
     pad: tuple[int, ...] = ()
     kernel_size: tuple[int, ...] = ()
-    group: int = 1
     stride: tuple[int, ...] = ()
-    weight_filler: Filler = Filler()
-    bias_filler: Filler = Filler()
     pad_h: int | None = None
     pad_w: int | None = None
     kernel_h: int | None = None
@@ -59,35 +43,58 @@ class Convolution(Layer):
     @property
     def pads(self) -> Pair:
         """Zeros on each side (above and below, left and right)."""
-        return windows.pair(self.pad, self.pad_h, self.pad_w, "pad", 0)
+        h, w = self.pad_h, self.pad_w
+        if h is not None or w is not None:  # unlike a kernel's or a stride's, one half of a pad may be left out
+            h, w = h or 0, w or 0
+        return windows.pair(self.pad, h, w, "pad", 0)
 
     @property
     def dilations(self) -> Pair:
         """Distance of neighbours within a window (down, right)."""
         return windows.pair(self.dilation, None, None, "dilation", 1)
 
-    def top_shapes(self, x: Shape) -> Shape:
-        self._check(x)
-        out = [
-            (size + 2 * pad - (dilation * (kernel - 1) + 1)) // stride + 1
-            for size, pad, dilation, kernel, stride in zip(
-                windows.spatial(x), self.pads, self.dilations, self.kernel, self.strides
-            )
-        ]
-        if min(out) < 1:
+    @property
+    def extent(self) -> Pair:
+        """What a window spans with its gaps (height, width)."""
+        down, right = (dilation * (kernel - 1) + 1 for dilation, kernel in zip(self.dilations, self.kernel))
+        return down, right
+
+    def windows_over(self, x: Shape) -> Pair:
+        """Returns how many windows there are over a bottom of that shape (down, right). Raises ValueError for none."""
+        down, right = (
+            (size + 2 * pad - extent) // stride + 1
+            for size, pad, extent, stride in zip(windows.spatial(x), self.pads, self.extent, self.strides)
+        )
+        if min(down, right) < 1:
             raise ValueError(
                 f"kernel {spell(self.kernel)} with pad {spell(self.pads)} and dilation {spell(self.dilations)} "
                 f"is larger than its bottom, {spell(x)}"
             )
-        return (x[0], self.num_output, *out)
+        return down, right
 
-    def _check(self, x: Shape) -> None:
+    def check_windows(self, x: Shape) -> None:
+        """Raises ValueError where windows of these sizes can't lie on a bottom of that shape."""
         windows.spatial(x)
         if canonical_axis(self.axis, x) != 1:
             raise ValueError(f"axis {self.axis} leaves other than two spatial axes; only axis 1 is supported")
         for name, values in (("kernel_size", self.kernel), ("stride", self.strides), ("dilation", self.dilations)):
             if min(values) < 1:
                 raise ValueError(f"{name} is {spell(values)}; Caffe wants 1 or more")
+
+
+@dataclass(frozen=True)
+class Weighted(Windowed):
+    """What Convolution and Deconvolution share beside their windows: outputs, groups, parameters."""
+
+    num_output: int = 0
+    bias_term: bool = True
+    group: int = 1
+    weight_filler: Filler = Filler()
+    bias_filler: Filler = Filler()
+
+    def check(self, x: Shape) -> None:
+        """Raises ValueError where Caffe would refuse a bottom of that shape."""
+        self.check_windows(x)
         if self.num_output < 1:
             raise ValueError(f"num_output is {self.num_output}; Caffe wants 1 or more")
         if self.group < 1 or x[1] % self.group or self.num_output % self.group:
@@ -95,18 +102,42 @@ class Convolution(Layer):
                 f"group {self.group} does not divide both its {x[1]} input channels and num_output {self.num_output}"
             )
 
+    def parameters(self, x: Shape) -> tuple[ParameterSpec, ...]:
+        weights = ParameterSpec("weights", self._layout(x), self.weight_filler)
+        biases = ParameterSpec("biases", Layout((self.num_output,)), self.bias_filler)
+        return (weights, biases) if self.bias_term else (weights,)
+
+    def _layout(self, x: Shape) -> Layout:
+        raise NotImplementedError
+
+
+@layer(
+    "Convolution",
+    "convolution_param",
+    without_effect=("engine", "force_nd_im2col"),
+    note="groups, depthwise, dilation, rectangular, with and without bias; two spatial axes",
+)
+@dataclass(frozen=True)
+class Convolution(Weighted):
+    """Caffe's ConvolutionLayer over N, C, H, W.
+
+    Weights are (num_output, C / group, kernel_h, kernel_w) in Caffe and (kernel_h, kernel_w, C / group, num_output)
+    in TensorFlow; where every channel is its own group, (kernel_h, kernel_w, C, num_output / C) as
+    ``tf.nn.depthwise_conv2d`` has it.
+    """
+
+    def top_shapes(self, x: Shape) -> Shape:
+        self.check(x)
+        return (x[0], self.num_output, *self.windows_over(x))
+
     def _is_depthwise(self, x: Shape) -> bool:
         return self.group == x[1] > 1
 
-    def parameters(self, x: Shape) -> tuple[ParameterSpec, ...]:
+    def _layout(self, x: Shape) -> Layout:
         caffe = (self.num_output, x[1] // self.group, *self.kernel)
         if self._is_depthwise(x):
-            layout = Layout(caffe, view=(x[1], self.num_output // x[1], *self.kernel), order=(2, 3, 0, 1))
-        else:
-            layout = Layout(caffe, order=(2, 3, 1, 0))
-        weights = ParameterSpec("weights", layout, self.weight_filler)
-        biases = ParameterSpec("biases", Layout((self.num_output,)), self.bias_filler)
-        return (weights, biases) if self.bias_term else (weights,)
+            return Layout(caffe, view=(x[1], self.num_output // x[1], *self.kernel), order=(2, 3, 0, 1))
+        return Layout(caffe, order=(2, 3, 1, 0))
 
     def multiply_adds(self, bottoms: tuple[Shape, ...], tops: tuple[Shape, ...]) -> int:
         return math.prod(tops[0]) * (bottoms[0][1] // self.group) * math.prod(self.kernel)
@@ -149,7 +180,9 @@ class Convolution(Layer):
 
     def _emit_depthwise(self, tf: Any, x: Tensor, weights: Tensor, name: str | None) -> Tensor:
         down, right = self.strides
-        step = down if down == right else 1  # the kernel takes one stride for both axes
+        has_gaps = self.dilations != (1, 1)
+        step = down if down == right and not has_gaps else 1  # one stride for both axes, and 1 with dilation
+        is_stepped = self.strides != (step, step)
         padding = self._padding()
         if isinstance(padding, list):  # sides spelled out bring Grappler down for this kernel
             x, padding = tf.pad(x, padding), "VALID"
@@ -158,10 +191,12 @@ class Convolution(Layer):
             weights,
             strides=[1, step, step, 1],
             padding=padding,
-            name=name if down == right else None,
+            name=None if is_stepped or has_gaps else name,
             **self._dilation_argument(),
         )
-        return y if down == right else tf.strided_slice(y, [0, 0, 0, 0], tf.shape(y), [1, down, right, 1], name=name)
+        if is_stepped:
+            return tf.strided_slice(y, [0, 0, 0, 0], tf.shape(y), [1, down, right, 1], name=name)
+        return tf.identity(y, name=name) if has_gaps and name else y  # its last operation would not bear the name
 
     def _padding(self) -> str | list[list[int]]:
         if any(self.pads) and windows.is_same(self.kernel, self.strides, self.dilations, self.pads):

@@ -1,11 +1,15 @@
-"""Where a network's values come from: Input."""
+"""Where a network's values come from, and where they end: Input, Parameter, Silence."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
-from graphs.layer import MANY, Layer, layer
-from weights import Shape
+import numpy as np
+
+from graphs.channels_last import channels_last
+from graphs.layer import MANY, Layer, ParameterSpec, Site, Tensor, layer, spell
+from weights import Layout, Shape
 
 
 @dataclass(frozen=True)
@@ -46,3 +50,41 @@ class Input(Layer):
     def with_batch(self, more: int) -> Input:
         """Returns the layer with each first axis ``more`` larger."""
         return replace(self, shape=tuple((s[0] + more, *s[1:]) if s else s for s in self.shape))
+
+
+@layer("Parameter", "parameter_param", bottoms=(0, 0))
+@dataclass(frozen=True)
+class Parameter(Layer):
+    """A trained blob of its own, for other layers to read."""
+
+    shape: Shape = ()
+
+    def top_shapes(self) -> Shape:
+        if any(size < 1 for size in self.shape):
+            raise ValueError(f"shape {spell(self.shape)} has an axis below 1")
+        return self.shape
+
+    def parameters(self) -> tuple[ParameterSpec, ...]:
+        order = channels_last(tuple(range(len(self.shape))))
+        return (ParameterSpec("weights", Layout(self.shape, order=order)),)
+
+    def reference(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+    def emit(self, tf: Any, site: Site, values: Tensor) -> Tensor:
+        return tf.identity(values, name=site.name)
+
+
+@layer("Silence", bottoms=(1, MANY), tops=(0, 0))
+@dataclass(frozen=True)
+class Silence(Layer):
+    """Reads blobs, so that they are no outputs of the network, and makes nothing."""
+
+    def top_shapes(self, *bottoms: Shape) -> list[Shape]:
+        return []
+
+    def reference(self, *bottoms: np.ndarray) -> list[np.ndarray]:
+        return []
+
+    def emit(self, tf: Any, site: Site, *bottoms: Tensor) -> list[Tensor]:
+        return []

@@ -81,35 +81,18 @@ class Scale(Layer):
     bias_term: bool = False
     bias_filler: Filler = Filler()
 
-    def _span(self, x: Shape, *factor: Shape) -> Shape:
-        """Returns the factor's shape."""
-        if factor and len(factor[0]) == 0:
-            return ()
-        if not factor and self.num_axes == 0:
-            return ()
-        axis = canonical_axis(self.axis, x)
-        count = len(factor[0]) if factor else len(x) - axis if self.num_axes == -1 else self.num_axes
-        if axis + count > len(x):
-            raise ValueError(f"{count} axes from axis {axis} on are more than its bottom has, {spell(x)}")
-        return x[axis : axis + count]
-
     def top_shapes(self, x: Shape, *factor: Shape) -> Shape:
-        if factor and factor[0] != self._span(x, *factor):
-            raise ValueError(
-                f"its second bottom has the shape {spell(factor[0])}; "
-                f"expected {spell(self._span(x, *factor))} to scale {spell(x)} from axis {self.axis} on"
-            )
-        self._span(x, *factor)
+        spanned(x, self.axis, self.num_axes, *factor, verb="scale")
         return x
 
     def parameters(self, x: Shape, *factor: Shape) -> tuple[ParameterSpec, ...]:
-        layout = broadcast_layout(x, self._span(x, *factor), self.axis)
+        layout = broadcast_layout(x, spanned(x, self.axis, self.num_axes, *factor, verb="scale"), self.axis)
         weights = ParameterSpec("weights", layout, self.filler or Filler(value=1.0))
         biases = ParameterSpec("biases", layout, self.bias_filler)
         return ((weights,) if not factor else ()) + ((biases,) if self.bias_term else ())
 
     def reference(self, x: np.ndarray, factor: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-        axis = canonical_axis(self.axis, x.shape)
+        axis = canonical_axis(self.axis, x.shape) if factor.ndim else 0
         spread = (1,) * axis + factor.shape + (1,) * (x.ndim - axis - factor.ndim)
         y = x * factor.reshape(spread)
         return y if bias is None else y + bias.reshape(spread)
@@ -120,6 +103,29 @@ class Scale(Layer):
         if bias is None:
             return tf.multiply(x, factor, name=site.name)
         return tf.add(tf.multiply(x, factor), bias, name=site.name)
+
+
+def spanned(x: Shape, axis: int, num_axes: int, *second: Shape, verb: str) -> Shape:
+    """Returns the shape of what Scale and Bias apply to ``x``: that of its ``num_axes`` axes (-1: all) from ``axis``
+    on, or that of the second bottom. Raises ValueError where it is none of ``x``'s axes; ``verb`` says what for."""
+    if num_axes < -1:
+        raise ValueError(f"num_axes is {num_axes}; Caffe wants 0 or more, or -1 for all that follow axis {axis}")
+    if second and not second[0]:
+        return ()
+    first = canonical_axis(axis, x)
+    stated = len(x) - first if num_axes == -1 else num_axes
+    if second and num_axes != 1 and stated != len(second[0]):
+        raise ValueError(f"num_axes is {num_axes}, but its second bottom, {spell(second[0])}, decides; take it out")
+    count = len(second[0]) if second else stated
+    if first + count > len(x):
+        raise ValueError(f"{count} axes from axis {axis} on are more than its bottom has, {spell(x)}")
+    span = x[first : first + count]
+    if second and second[0] != span:
+        raise ValueError(
+            f"its second bottom has the shape {spell(second[0])}; "
+            f"expected {spell(span)} to {verb} {spell(x)} from axis {axis} on"
+        )
+    return span
 
 
 def broadcast_layout(x: Shape, span: Shape, axis: int) -> Layout:

@@ -1,8 +1,7 @@
-"""Pooling: MAX and AVE with Caffe's rounding, padding and overhang."""
+"""Pooling: MAX and AVE with Caffe's rounding, padding and overhang; the places of the maxima."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +16,10 @@ from weights import Shape
 @layer(
     "Pooling",
     "pooling_param",
+    tops=(1, 2),
+    counts_tops=True,
     without_effect=("engine",),
-    note="MAX and AVE; padding, overhang, round_mode, ceil_mode, global_pooling",
+    note="MAX and AVE; padding, overhang, round_mode, ceil_mode, global_pooling; MAX's mask as a second top",
 )
 @dataclass(frozen=True)
 class Pooling(Layer):
@@ -26,7 +27,7 @@ class Pooling(Layer):
 
     Output sizes round up, so the last windows may hang over the bottom and right edge. MAX ignores what lies outside
     the picture; AVE counts zeros as far as the padding reaches, and divides by the window clipped to the padded
-    picture.
+    picture. The second top of a MAX has each maximum's place, row * width + column, the first of equal ones.
     """
 
     pool: str = "MAX"
@@ -59,7 +60,13 @@ class Pooling(Layer):
             return windows.spatial(x)
         return windows.pair(self.kernel_size, self.kernel_h, self.kernel_w, "kernel_size", 0)
 
-    def top_shapes(self, x: Shape) -> Shape:
+    def top_shapes(self, x: Shape, *, tops: int = 1) -> Shape | list[Shape]:
+        if tops == 2 and self.pool != "MAX":
+            raise ValueError(f"has a second top, the places of maxima, which pool {self.pool} has not")
+        return self.pooled(x) if tops == 1 else [self.pooled(x)] * 2
+
+    def pooled(self, x: Shape) -> Shape:
+        """Returns the shape of the pooled picture. Raises ValueError where Caffe would refuse the bottom."""
         size, kernel = windows.spatial(x), self.kernel(x)
         self._check(kernel)
         out = [self._out(*axis) for axis in zip(size, kernel, self.strides, self.pads)]
@@ -73,7 +80,7 @@ class Pooling(Layer):
 
     def _check(self, kernel: Pair) -> None:
         if self.pool not in ("MAX", "AVE"):
-            raise ValueError(f"pool {self.pool} is not supported; expected MAX or AVE")
+            raise ValueError(f"pool {self.pool} is not supported, nor by Caffe without a GPU; expected MAX or AVE")
         if self.global_pooling and (self.kernel_size or self.kernel_h or self.kernel_w):
             raise ValueError("sets kernel_size beside global_pooling, which is the whole picture; Caffe accepts one")
         if self.global_pooling and (self.pads != (0, 0) or self.strides != (1, 1)):
@@ -101,8 +108,12 @@ class Pooling(Layer):
         )
         return down, right
 
-    def reference(self, x: np.ndarray) -> np.ndarray:
-        y = np.empty(self.top_shapes(x.shape), x.dtype)
+    def reference(self, x: np.ndarray, *, tops: int = 1) -> np.ndarray | list[np.ndarray]:
+        return self.values(x) if tops == 1 else [self.values(x), self._places(x)]
+
+    def values(self, x: np.ndarray) -> np.ndarray:
+        """Returns the pooled picture, computed plainly."""
+        y = np.empty(self.pooled(x.shape), x.dtype)
         (height, width), kernel = x.shape[2:], self.kernel(x.shape)
         for row, column in np.ndindex(*y.shape[2:]):
             top, left = row * self.strides[0] - self.pads[0], column * self.strides[1] - self.pads[1]
@@ -113,25 +124,64 @@ class Pooling(Layer):
             y[:, :, row, column] = pooled
         return y
 
-    def emit(self, tf: Any, site: Site, x: Tensor) -> Tensor:
+    def _places(self, x: np.ndarray) -> np.ndarray:
+        """Returns where each maximum lies in the picture."""
+        y = np.empty(self.pooled(x.shape), x.dtype)
+        kernel = self.kernel(x.shape)
+        places = np.arange(x.shape[2] * x.shape[3]).reshape(x.shape[2:])
+        for row, column in np.ndindex(*y.shape[2:]):
+            top, left = row * self.strides[0] - self.pads[0], column * self.strides[1] - self.pads[1]
+            rows, columns = slice(max(top, 0), top + kernel[0]), slice(max(left, 0), left + kernel[1])
+            first = x[:, :, rows, columns].reshape(*x.shape[:2], -1).argmax(axis=2)
+            y[:, :, row, column] = places[rows, columns].reshape(-1)[first]
+        return y
+
+    def emit(self, tf: Any, site: Site, x: Tensor) -> Tensor | list[Tensor]:
+        if len(site.names) == 2:
+            return self._emit_with_places(tf, site, x)
+        return self.emit_values(tf, x, site.bottom, site.name)
+
+    def emit_values(self, tf: Any, x: Tensor, shape: Shape, name: str | None = None) -> Tensor:
+        """Returns the pooled picture, of a bottom ``x`` of ``shape``."""
         if self.global_pooling:
             reduce = tf.reduce_max if self.pool == "MAX" else tf.reduce_mean
-            return reduce(x, axis=[1, 2], keepdims=True, name=site.name)
-        kernel, out = self.kernel(site.bottom), (site.top[2], site.top[3])
-        padding = windows.tensorflow_padding(self.pads, self._overhang(site.bottom, out))
+            return reduce(x, axis=[1, 2], keepdims=True, name=name)
+        padding = self._padding(shape)
         if self.pool == "MAX":
-            return tf.nn.max_pool2d(x, list(kernel), list(self.strides), padding, name=site.name)
-        return self._emit_average(tf, site, x if padding == "VALID" else tf.pad(x, padding))
+            return tf.nn.max_pool2d(x, list(self.kernel(shape)), list(self.strides), padding, name=name)
+        return self._emit_average(tf, x if padding == "VALID" else tf.pad(x, padding), shape, name)
 
-    def _emit_average(self, tf: Any, site: Site, padded: Tensor) -> Tensor:
-        # TensorFlow divides by the whole window; Caffe by what of it lies within the padded picture.
-        kernel, sizes = self.kernel(site.bottom), windows.spatial(site.bottom)
+    def _padding(self, x: Shape) -> str | list[list[int]]:
+        return windows.tensorflow_padding(self.pads, self._overhang(x, windows.spatial(self.pooled(x))))
+
+    def _emit_with_places(self, tf: Any, site: Site, x: Tensor) -> list[Tensor]:
+        padding = self._padding(site.bottom)
+        if not isinstance(padding, str):
+            x = tf.pad(x, padding, constant_values=float("-inf"))
+        kernel = self.kernel(site.bottom)
+        values, places = tf.nn.max_pool_with_argmax(x, [1, *kernel, 1], [1, *self.strides, 1], "VALID")
+        # TensorFlow's places count channels, and the padding.
+        _, channels, _, width = site.bottom
+        places = tf.math.floordiv(places, channels)
+        if not isinstance(padding, str):
+            _, (top, _), (left, right), _ = padding
+            rows = tf.math.floordiv(places, width + left + right)
+            places = tf.subtract(places, tf.add(tf.multiply(rows, left + right), top * width + left))
+        return [tf.identity(values, name=site.names[0]), tf.cast(places, tf.float32, name=site.names[1])]
+
+    def _emit_average(self, tf: Any, padded: Tensor, shape: Shape, name: str | None) -> Tensor:
+        # TensorFlow divides by the whole window; Caffe by what of it lies within the padded picture, which is less at
+        # the last row and the last column alone.
+        kernel, sizes, out = self.kernel(shape), windows.spatial(shape), windows.spatial(self.pooled(shape))
+        last = [
+            k / min(k, size + 2 * p - (count - 1) * s)
+            for k, s, p, size, count in zip(kernel, self.strides, self.pads, sizes, out)
+        ]
+        is_whole = last == [1, 1]
+        y = tf.nn.avg_pool2d(padded, list(kernel), list(self.strides), "VALID", name=name if is_whole else None)
+        if is_whole:
+            return y
         rows, columns = (
-            [k / (min(o * s - p + k, size + p) - (o * s - p)) for o in range(count)]
-            for k, s, p, size, count in zip(kernel, self.strides, self.pads, sizes, site.top[2:])
+            tf.pad([correction], [[count - 1, 0]], constant_values=1.0) for correction, count in zip(last, out)
         )
-        if all(math.isclose(correction, 1) for correction in rows + columns):
-            return tf.nn.avg_pool2d(padded, list(kernel), list(self.strides), "VALID", name=site.name)
-        y = tf.nn.avg_pool2d(padded, list(kernel), list(self.strides), "VALID")
-        y = tf.multiply(y, tf.constant(rows, tf.float32, [len(rows), 1, 1]))
-        return tf.multiply(y, tf.constant(columns, tf.float32, [1, len(columns), 1]), name=site.name)
+        return tf.multiply(tf.multiply(y, tf.reshape(rows, [-1, 1, 1])), tf.reshape(columns, [-1, 1]), name=name)

@@ -1,4 +1,4 @@
-"""Layers that only move values: Concat, Flatten."""
+"""Layers that only move values: Concat, Flatten, Reshape."""
 
 from __future__ import annotations
 
@@ -54,6 +54,50 @@ class Flatten(Layer):
         if last < first:
             raise ValueError(f"end_axis {self.end_axis} comes before axis {self.axis} of its bottom, {spell(x)}")
         return (*x[:first], math.prod(x[first : last + 1]), *x[last + 1 :])
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        return x.reshape(self.top_shapes(x.shape))
+
+    def emit(self, tf: Any, site: Site, x: Tensor) -> Tensor:
+        return in_graph_order(tf, to_caffe_order(tf, x, site.bottom), site.top, site.name)
+
+
+@layer("Reshape", "reshape_param", note="0 and -1 in shape, axis, num_axes")
+@dataclass(frozen=True)
+class Reshape(Layer):
+    """Axes ``axis`` to ``axis + num_axes`` (-1: all that follow) replaced by ``shape``, in Caffe's order.
+
+    In ``shape``, 0 stands for the bottom's size at that place, and -1, at most once, for what is left. A negative
+    ``axis`` counts from behind the last, so that -1 appends.
+    """
+
+    shape: Shape = ()
+    axis: int = 0
+    num_axes: int = -1
+
+    def top_shapes(self, x: Shape) -> Shape:
+        first = self.axis if self.axis >= 0 else len(x) + 1 + self.axis
+        end = len(x) if self.num_axes == -1 else first + self.num_axes
+        if not 0 <= first <= end <= len(x):
+            raise ValueError(f"axis {self.axis} and num_axes {self.num_axes} are not within its bottom, {spell(x)}")
+        if min(self.shape, default=0) < -1 or self.shape.count(-1) > 1:
+            raise ValueError(f"shape {self._spelled()} has a size below -1, or -1 more than once")
+        if any(size == 0 and first + place >= len(x) for place, size in enumerate(self.shape)):
+            raise ValueError(f"shape {self._spelled()} has a 0 where its bottom, {spell(x)}, has no axis to copy")
+        middle = [size or x[first + place] for place, size in enumerate(self.shape)]
+        top = [*x[:first], *middle, *x[end:]]
+        if -1 in middle:
+            known = -math.prod(top)
+            top[first + middle.index(-1)] = math.prod(x) // known
+        if math.prod(top) != math.prod(x):
+            raise ValueError(
+                f"shape {self._spelled()} does not hold the {math.prod(x)} values of its bottom, {spell(x)}; "
+                f"it would make it {spell(tuple(top))}"
+            )
+        return tuple(top)
+
+    def _spelled(self) -> str:
+        return f"({', '.join(map(str, self.shape))})"
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         return x.reshape(self.top_shapes(x.shape))

@@ -1,0 +1,61 @@
+"""ConvolutionDepthwise and DepthwiseConvolution: what MobileNet ports call a convolution of each channel by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from graphs.layer import ParameterSpec, Site, Tensor, layer
+from graphs.layers import windows
+from graphs.layers.convolution import Convolution
+from weights import Shape
+
+
+@dataclass(frozen=True)
+class _Depthwise(Convolution):
+    """A Convolution with as many groups and outputs as its bottom has channels; weights are (C, 1, kernel_h, kernel_w).
+
+    ``group`` and ``num_output`` may be left out, as some forks do not read them; where they are given they must say so.
+    """
+
+    def _plain(self, x: Shape) -> Convolution:
+        """Returns the layer as the Convolution that it stands for."""
+        windows.spatial(x)
+        for name, value, absent in (("group", self.group, 1), ("num_output", self.num_output, 0)):
+            if value not in (absent, x[1]):
+                raise ValueError(f"{name} is {value} for {x[1]} channels; a layer of this type has as many")
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Convolution(**{**values, "group": x[1], "num_output": x[1]})
+
+    def top_shapes(self, x: Shape) -> Shape:
+        return self._plain(x).top_shapes(x)
+
+    def parameters(self, x: Shape) -> tuple[ParameterSpec, ...]:
+        return self._plain(x).parameters(x)
+
+    def multiply_adds(self, bottoms: tuple[Shape, ...], tops: tuple[Shape, ...]) -> int:
+        return self._plain(bottoms[0]).multiply_adds(bottoms, tops)
+
+    def reference(self, x: np.ndarray, weights: np.ndarray, biases: np.ndarray | None = None) -> np.ndarray:
+        return self._plain(x.shape).reference(x, weights, biases)
+
+    def emit(self, tf: Any, site: Site, x: Tensor, weights: Tensor, biases: Tensor | None = None) -> Tensor:
+        return self._plain(site.bottom).emit(tf, site, x, weights, biases)
+
+
+@layer(
+    "ConvolutionDepthwise", "convolution_param", without_effect=("engine", "force_nd_im2col"), note="MobileNet forks"
+)
+@dataclass(frozen=True)
+class ConvolutionDepthwise(_Depthwise):
+    """Depthwise convolution under the name that caffe-windows' ConvolutionDepthwiseLayer has."""
+
+
+@layer(
+    "DepthwiseConvolution", "convolution_param", without_effect=("engine", "force_nd_im2col"), note="MobileNet forks"
+)
+@dataclass(frozen=True)
+class DepthwiseConvolution(_Depthwise):
+    """Depthwise convolution under the name that the DepthwiseConvolutionLayer of MobileNet ports has."""

@@ -1,0 +1,49 @@
+"""MVN: mean and variance normalization of each item."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphs.channels_last import in_graph_order
+from graphs.layer import Layer, Site, Tensor, layer, spell
+from weights import Shape
+
+
+@layer("MVN", "mvn_param", note="normalize_variance, across_channels, eps")
+@dataclass(frozen=True)
+class MVN(Layer):
+    """Caffe's MVNLayer: (x - mean) / (standard deviation + eps) over H and W of each channel, or over C, H and W.
+
+    Its top always has four axes; those that its bottom lacks have size 1.
+    """
+
+    normalize_variance: bool = True
+    across_channels: bool = False
+    eps: float = 1e-9
+
+    def top_shapes(self, x: Shape) -> Shape:
+        if len(x) > 4:
+            raise ValueError(f"its bottom has the shape {spell(x)}; Caffe wants at most four axes")
+        if not self.normalize_variance and self.eps != MVN.eps:
+            raise ValueError(f"eps is {self.eps:g}, which Caffe ignores without normalize_variance; take it out")
+        return x + (1,) * (4 - len(x))
+
+    def reference(self, x: np.ndarray) -> np.ndarray:
+        y = x.reshape(self.top_shapes(x.shape))
+        axes = (1, 2, 3) if self.across_channels else (2, 3)
+        y = y - y.mean(axis=axes, keepdims=True)
+        return y / (y.std(axis=axes, keepdims=True) + self.eps) if self.normalize_variance else y
+
+    def emit(self, tf: Any, site: Site, x: Tensor) -> Tensor:
+        if len(site.bottom) < 4:
+            x = in_graph_order(tf, x, site.top)
+        axes = [1, 2, 3] if self.across_channels else [1, 2]
+        mean = tf.reduce_mean(x, axis=axes, keepdims=True)
+        if not self.normalize_variance:
+            return tf.subtract(x, mean, name=site.name)
+        centred = tf.subtract(x, mean)
+        variance = tf.reduce_mean(tf.square(centred), axis=axes, keepdims=True)
+        return tf.truediv(centred, tf.add(tf.sqrt(variance), self.eps), name=site.name)

@@ -1,0 +1,79 @@
+"""The command line: python -m tools.benchmark conversion|inference ..."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from weights.refused import Refused
+
+DONE, DIFFERS, REFUSED = 0, 1, 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line's parser."""
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmark", description="Measures, and prints a table.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    conversion = commands.add_parser("conversion", help="time and memory of whole conversions")
+    conversion.add_argument("definition", metavar="DEFINITION", help="the net's .prototxt")
+    conversion.add_argument("weights", metavar="WEIGHTS", help="its .caffemodel")
+    conversion.add_argument("--runs", type=_count, default=5, help="runs of each command (default: 5)")
+
+    inference = commands.add_parser("inference", help="a frozen graph beside the other engines that are installed")
+    inference.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="definition and weights, and a frozen graph (.pb) to take instead of one converted here; "
+        "a frozen graph alone is timed alone",
+    )
+    inference.add_argument("--batch", type=_count, nargs="+", default=[1, 16], help="pictures a run (default: 1 16)")
+    inference.add_argument("--turns", type=_count, default=10, help="turns of each engine (default: 10)")
+    inference.add_argument("--runs", type=_count, default=5, help="runs in a turn (default: 5)")
+    inference.add_argument("--threads", type=_count, default=2, help="threads of each engine (default: 2)")
+    inference.add_argument("--csv", metavar="FILE", help="write every run's seconds there too")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a count of 1 or more")
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code: 0 done, 1 the engines compute differently, 2 could not do it (a
+    line on stderr says why)."""
+    try:
+        arguments = parser().parse_args(argv)
+    except SystemExit as end:
+        return int(end.code or 0)
+    try:
+        return run(arguments)
+    except Refused as refused:
+        for reason in refused.reasons:
+            print(reason, file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    return REFUSED
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Does what the command line asks. Raises Refused where it can't be done."""
+    if arguments.command == "conversion":
+        from tools.benchmark import conversion
+
+        conversion.run(Path(arguments.definition), Path(arguments.weights), arguments.runs)
+        return DONE
+
+    from tools.benchmark import inference
+
+    plan = inference.Plan(tuple(arguments.batch), arguments.turns, arguments.runs, arguments.threads)
+    return DONE if inference.run(arguments.sources, plan, arguments.csv) else DIFFERS
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The network that is measured, in every form that an engine reads."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from weights import Refused, Shape
+
+if TYPE_CHECKING:
+    from converter.port import Port
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One network: its files, and the ends by which an engine feeds and reads it.
+
+    ``inputs`` is blob -> shape in Caffe's layout, -1 for a free batch; ``makers`` names, for each output in order, the
+    layer that makes it. ``absent`` says of a file that is not there why that is so.
+    """
+
+    frozen: Path
+    inputs: Mapping[str, Shape]
+    definition: Path | None = None
+    weights: Path | None = None
+    onnx: Path | None = None
+    makers: tuple[str, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+    def seeded_inputs(self, batch: int) -> dict[str, np.ndarray]:
+        """Returns the same normal numbers at every call, in Caffe's layout. Raises Refused where the network takes no
+        such batch."""
+        numbers = np.random.default_rng(0)
+        arrays = {}
+        for blob, shape in self.inputs.items():
+            if min(shape[1:], default=1) < 0:
+                raise Refused(f"input '{blob}' has axes of any size beside its batch: {shape}")
+            if shape[0] not in (-1, batch):
+                raise Refused(f"input '{blob}' has {shape[0]} as its first axis in this graph, not {batch}")
+            arrays[blob] = numbers.standard_normal((batch, *shape[1:]), dtype=np.float32)
+        return arrays
+
+
+def prepare(sources: Sequence[str], folder: Path) -> Subject:
+    """Returns the network of a definition and its weights, of a frozen graph (``.pb``), or of all three.
+
+    What can be made of the ``sources`` and is not among them is written to ``folder``. Raises Refused where they are
+    no such files.
+    """
+    frozen = [Path(source) for source in sources if source.endswith(".pb")]
+    if len(frozen) > 1:
+        raise Refused(f"{' and '.join(map(str, frozen))}: both are frozen graphs; give one")
+    others = [source for source in sources if not source.endswith(".pb")]
+    if not others:
+        return _of_graph(frozen[0])
+    from converter import convert
+
+    port = convert(*others)
+    return _of_port(port, frozen[0] if frozen else port.save(folder / "port.pb")[0], folder)
+
+
+def _of_graph(path: Path) -> Subject:
+    from graphs import load
+
+    graph = load(path)
+    graph.close()
+    why = "needs the definition and the weights too"
+    return Subject(path, graph.shapes, absent=dict.fromkeys(("definition", "onnx"), why))
+
+
+def _of_port(port: Port, frozen: Path, folder: Path) -> Subject:
+    makers = {top: layer.node.name for layer in port.shapes for top in layer.node.tops}
+    shapes = {top: shape for layer in port.shapes for top, shape in zip(layer.node.tops, layer.open_tops)}
+    paths = {source.kind: source.path for source in port.sources}
+    onnx, absent = folder / "port.onnx", {}
+    try:
+        _write_onnx(port, onnx)
+    except Refused as refused:
+        absent = {"onnx": "; ".join(refused.reasons)}
+    return Subject(
+        frozen,
+        {blob: shapes[blob] for blob in port.network.inputs},
+        paths["definition"],
+        paths.get("weights"),
+        None if absent else onnx,
+        tuple(makers[blob] for blob in port.network.outputs),
+        absent,
+    )
+
+
+def _write_onnx(port: Port, path: Path) -> None:
+    if importlib.util.find_spec("onnx") is None:
+        raise Refused("needs the package onnx, which is not installed")
+    from tools.benchmark.onnx_model import onnx_model
+
+    path.write_bytes(onnx_model(port).SerializeToString())

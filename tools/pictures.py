@@ -1,0 +1,125 @@
+"""From picture files to what a network reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphs.layer import spell
+from graphs.layers.data import Transform
+from weights import Refused, Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """How a picture becomes input of ``channels`` (1: grey; 3: B, G, R), ``height`` and ``width``.
+
+    It is brought to ``resize`` (height, width), and the middle of that is used. From its values, 0 to 255, ``mean`` is
+    subtracted (C, or H, W, C of the input's size), and the rest is multiplied by ``scale``.
+    """
+
+    channels: int
+    height: int
+    width: int
+    resize: tuple[int, int]
+    mean: np.ndarray
+    scale: float
+
+    def read(self, path: Path) -> np.ndarray:
+        """Returns the picture in ``path`` in the input's size, uint8 (H, W, C). Raises Refused where it is none."""
+        rows, columns = self.resize
+        pixels = _read(path, "L" if self.channels == 1 else "RGB", (columns, rows))
+        return _middle(pixels.reshape(rows, columns, self.channels), self.height, self.width)[:, :, ::-1]
+
+    def fed(self, pictures: np.ndarray) -> np.ndarray:
+        """Returns uint8 (N, H, W, C) as the network's graph reads it, float32."""
+        return (pictures - self.mean) * np.float32(self.scale)
+
+
+def _read(path: Path, mode: str, size: tuple[int, int]) -> np.ndarray:
+    try:
+        from PIL import Image, ImageOps
+    except ModuleNotFoundError as error:
+        raise Refused("reading pictures needs Pillow: pip install 'caffeport[pictures]'") from error
+    try:
+        with Image.open(path) as image:
+            image.verify()  # checksums, which decoding passes over
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):  # Pillow would cut such values off at 255
+                raise Refused(f"{path}: has more than 8 bits in a channel; save it with 8")
+            upright = ImageOps.exif_transpose(image).convert(mode)
+    except Refused:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise Refused(f"{path}: is no picture that Pillow can read") from error
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else f"is no whole picture: {error}"
+        raise Refused(f"{path}: {reason}") from error
+    return np.asarray(upright.resize(size, Image.Resampling.BILINEAR))
+
+
+def _middle(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Returns the middle of H, W, C, as Caffe crops it in phase TEST."""
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    return picture[top : top + height, left : left + width]
+
+
+def prepare(
+    shape: Shape,
+    stated: Mapping[str, Any],
+    mean: np.ndarray | None = None,
+    scale: float | None = None,
+    resize: int | None = None,
+) -> Preparation:
+    """Returns how pictures become input of ``shape`` (N, C, H, W) by what a manifest states as ``preprocessing``.
+
+    ``mean`` (C, or C, H, W) and ``scale`` replace what is stated. Pictures are brought to ``resize`` in height and
+    width, else to the size of a mean of three axes, else to the input's. ``mirror`` is left to training. Raises Refused
+    where something can't be honoured.
+    """
+    channels, height, width = shape[1:]
+    _check(stated, channels, (height, width))
+    if mean is None:
+        if stated.get("mean_file"):
+            raise Refused(f'the definition states mean_file "{stated["mean_file"]}"; give that file with --mean')
+        mean = np.array(stated.get("mean_value") or (0,), np.float32)
+    if len(mean) not in (1, channels):
+        raise Refused(f"the mean has {len(mean)} channels, the input {channels}")
+    size = (resize, resize) if resize else (height, width) if mean.ndim == 1 else (mean.shape[1], mean.shape[2])
+    if size[0] < height or size[1] < width:
+        raise Refused(f"pictures of {spell(size)} are too small for the input, {spell((height, width))}")
+    if mean.ndim == 3:
+        if mean.shape[1:] != size:
+            raise Refused(f"pictures are brought to {spell(size)}, but the mean is {spell(mean.shape[1:])}")
+        mean = _middle(np.moveaxis(mean, 0, -1), height, width)
+    return Preparation(channels, height, width, size, mean, stated.get("scale", 1.0) if scale is None else scale)
+
+
+def _check(stated: Mapping[str, Any], channels: int, size: tuple[int, int]) -> None:
+    """Raises Refused where what is stated is unknown, or contradicts the input."""
+    unknown = stated.keys() - {field.name for field in fields(Transform)} - {"channel_order"}
+    if unknown:
+        raise Refused(f"preprocessing that is unknown here: {', '.join(sorted(unknown))}")
+    crop = stated.get("crop_size")
+    if crop and (crop, crop) != size:
+        raise Refused(f"the definition states crop_size {crop}, but the input is {spell(size)}")
+    for force, wanted in (("force_color", 3), ("force_gray", 1)):
+        if stated.get(force) and channels != wanted:
+            raise Refused(f"the definition states {force}, but the input's channels are {channels}")
+
+
+def read_all(paths: Sequence[Path], preparation: Preparation) -> np.ndarray:
+    """Returns the pictures, uint8 (N, H, W, C). Raises Refused with all that are missing or broken."""
+    pictures, problems = [], []
+    for path in paths:
+        try:
+            pictures.append(preparation.read(path))
+        except Refused as refused:
+            problems += refused.reasons
+    if problems:
+        raise Refused(*problems)
+    return np.stack(pictures)
