@@ -65,8 +65,15 @@ class Classifier:
         return scores
 
 
-def read_classifier(path: Path, output: str | None = None, **changes: object) -> Classifier:
-    """Returns the frozen graph in ``path``, ready to classify; ``changes`` go to ``prepare``.
+def read_classifier(
+    path: Path,
+    output: str | None = None,
+    mean: np.ndarray | None = None,
+    scale: float | None = None,
+    resize: int | None = None,
+) -> Classifier:
+    """Returns the frozen graph in ``path``, ready to classify by its blob ``output``, or by its only one; ``mean``,
+    ``scale`` and ``resize`` are what ``prepare`` takes.
 
     Raises Refused where it does not read one blob of pictures, does not give each a row of scores, or states a
     preparation that can't be honoured.
@@ -75,7 +82,7 @@ def read_classifier(path: Path, output: str | None = None, **changes: object) ->
     try:
         blob, shape = _input(graph)
         output = output or _output(graph)
-        preparation = prepare(shape, graph.manifest.get("preprocessing", {}), **changes)
+        preparation = prepare(shape, graph.manifest.get("preprocessing", {}), mean, scale, resize)
         is_fixed = shape[0] > 0
         batch = shape[0] if is_fixed else BATCH
         return Classifier(path, graph, blob, output, _classes(graph, output), batch, is_fixed, preparation)
@@ -129,8 +136,8 @@ def read_mean(text: str) -> np.ndarray:
     Raises Refused where it is neither.
     """
     try:
-        return np.array([float(number) for number in text.split(",")], np.float32)
-    except ValueError as error:
+        return np.array([_number(number) for number in text.split(",")], np.float32)
+    except argparse.ArgumentTypeError as error:
         if not Path(text).exists():
             raise Refused(f"--mean {text}: is neither numbers, such as 104,117,123, nor a file") from error
 
@@ -153,7 +160,7 @@ class Guess:
     @property
     def value(self) -> str:
         """The score as people read it."""
-        return f"{100 * self.score:.1f} %" if self.is_probability else f"{self.score:#.4g}"
+        return f"{100 * self.score:.1f}%" if self.is_probability else f"{self.score:#.4g}"
 
     def __str__(self) -> str:
         return f"{self.label} {self.value}"
@@ -161,11 +168,11 @@ class Guess:
 
 def guesses(scores: np.ndarray, labels: Sequence[str], top: int) -> list[Guess]:
     """Returns the best classes of one picture, at most ``top``, the best first. Those whose probability would be
-    printed as 0.0 % are left out."""
+    printed as 0.0% are left out."""
     is_probability = bool(scores.min() >= 0 and abs(scores.sum() - 1) < 1e-3)
     best = np.argsort(-scores, kind="stable")[:top]
     found = [Guess(labels[index], float(scores[index]), is_probability) for index in best]
-    return [one for one in found if one is found[0] or one.value != "0.0 %"]
+    return [one for one in found if one is found[0] or one.value != "0.0%"]
 
 
 def print_table(paths: Sequence[Path], found: Sequence[Sequence[Guess]]) -> None:
@@ -192,6 +199,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):  # TensorFlow's layers may turn NaN into numbers that look right
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number")
+    return number
+
+
 def parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     parser = argparse.ArgumentParser(
@@ -204,7 +221,7 @@ def parser() -> argparse.ArgumentParser:
     add("--top", type=_count, default=5, metavar="N", help="classes to show for each picture, at most (default: 5)")
     add("--output", metavar="BLOB", help="where the scores are, if the graph has several outputs")
     add("--mean", metavar="B,G,R", help="mean to subtract; or a file of it (.binaryproto, .npy)")
-    add("--scale", type=float, metavar="X", help="what values are multiplied by, after the mean")
+    add("--scale", type=_number, metavar="X", help="what values are multiplied by, after the mean")
     add("--resize", type=_count, metavar="N", help="bring pictures to N by N first, then cut out the middle")
     return parser
 
@@ -230,19 +247,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> None:
     """Does what the command line asks. Raises Refused where it can't be done."""
     mean = None if arguments.mean is None else read_mean(arguments.mean)
-    classifier = read_classifier(
-        arguments.graph, arguments.output, mean=mean, scale=arguments.scale, resize=arguments.resize
-    )
-    if not classifier.graph.manifest.get("preprocessing") and mean is None and arguments.scale is None:
-        print(
-            f"note: {arguments.graph}: no preprocessing is stated, so values stay 0 to 255; see --mean and --scale",
-            file=sys.stderr,
-        )
+    classifier = read_classifier(arguments.graph, arguments.output, mean, arguments.scale, arguments.resize)
+    stated = classifier.graph.manifest.get("preprocessing", {})
+    if not stated and mean is None and arguments.scale is None:
+        _note(arguments.graph, "no preprocessing is stated, so values stay 0 to 255; see --mean and --scale")
+    if stated.get("mean_file") and mean is None:
+        file = stated["mean_file"]
+        _note(arguments.graph, f"of the mean picture {file}, only its averages are subtracted; see --mean {file}")
     labels = read_labels(arguments.labels, classifier.classes) if arguments.labels else None
     pictures = read_all(arguments.pictures, classifier.preparation)
     names = labels or [str(index) for index in range(classifier.classes)]
     scores = classifier.scores(pictures)
     print_table(arguments.pictures, [guesses(row, names, arguments.top) for row in scores])
+
+
+def _note(graph: Path, text: str) -> None:
+    print(f"note: {graph}: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Prints the README's table of layers from the registry.
 
-    python -m tools.layer_table              print it
-    python -m tools.layer_table README.md    put it where the README has it
+python -m tools.layer_table              print it
+python -m tools.layer_table README.md    put it where the README has it
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -41,24 +42,26 @@ class Preparation:
 
 
 def _read(path: Path, mode: str, size: tuple[int, int]) -> np.ndarray:
+    """Returns the picture's values in Pillow's ``mode``, upright, brought to ``size`` (width, height)."""
     try:
         from PIL import Image, ImageOps
     except ModuleNotFoundError as error:
         raise Refused("reading pictures needs Pillow: pip install 'caffeport[pictures]'") from error
     try:
-        with Image.open(path) as image:
-            image.verify()  # checksums, which decoding passes over
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):  # Pillow would cut such values off at 255
-                raise Refused(f"{path}: has more than 8 bits in a channel; save it with 8")
-            upright = ImageOps.exif_transpose(image).convert(mode)
-    except Refused:
-        raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of metadata that play no part here
+            with Image.open(path) as image:
+                image.verify()  # checksums, which decoding passes over
+            with Image.open(path) as image:
+                depth = image.mode
+                upright = ImageOps.exif_transpose(image).convert(mode)
     except Image.UnidentifiedImageError as error:
         raise Refused(f"{path}: is no picture that Pillow can read") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
         reason = error.strerror if isinstance(error, OSError) and error.strerror else f"is no whole picture: {error}"
         raise Refused(f"{path}: {reason}") from error
+    if depth.startswith(("I", "F")):  # converting them has cut values off at 255
+        raise Refused(f"{path}: has more than 8 bits in a channel; save it with 8")
     return np.asarray(upright.resize(size, Image.Resampling.BILINEAR))
 
 
@@ -84,7 +87,7 @@ def prepare(
     channels, height, width = shape[1:]
     _check(stated, channels, (height, width))
     if mean is None:
-        if stated.get("mean_file"):
+        if stated.get("mean_file") and not stated.get("mean_value"):  # beside a mean picture: its averages
             raise Refused(f'the definition states mean_file "{stated["mean_file"]}"; give that file with --mean')
         mean = np.array(stated.get("mean_value") or (0,), np.float32)
     if len(mean) not in (1, channels):
@@ -114,12 +117,13 @@ def _check(stated: Mapping[str, Any], channels: int, size: tuple[int, int]) -> N
 
 def read_all(paths: Sequence[Path], preparation: Preparation) -> np.ndarray:
     """Returns the pictures, uint8 (N, H, W, C). Raises Refused with all that are missing or broken."""
-    pictures, problems = [], []
+    pictures: list[np.ndarray] = []
+    problems: list[str] = []
     for path in paths:
         try:
             pictures.append(preparation.read(path))
         except Refused as refused:
             problems += refused.reasons
     if problems:
-        raise Refused(*problems)
+        raise Refused(*dict.fromkeys(problems))  # that Pillow is missing is said once
     return np.stack(pictures)

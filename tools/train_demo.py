@@ -43,7 +43,7 @@ SCALE = 1 / 256
 STEPS, BATCH, SEED = 1200, 64, 2012
 LEARNING_RATE = 0.002
 DOUBT = 0.05
-"""Probability of all wrong classes together that training aims at: without any, every digit comes out at 100.0 %."""
+"""Probability of all wrong classes together that training aims at: without any, every digit comes out at 100.0%."""
 SHIFT = 2
 """Pixels by which training moves a digit at most, in each direction."""
 
@@ -290,7 +290,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"{len(seen.labels)} digits to train on, {len(held_out.labels)} held out", flush=True)
     port = train(seen, arguments.steps, report=report)
     right, of = count_right(port, held_out), len(held_out.labels)
-    print(f"held-out digits: {right} of {of} right ({100 * right / of:.1f} %)")
+    print(f"held-out digits: {right} of {of} right ({100 * right / of:.1f}%)")
     for path in write_demo(arguments.output, port, held_out):
         print(f"{path}: {path.stat().st_size:,} bytes")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from graphs.channels_last import channels_last
 from graphs.layer import Site, Tensor, layer, spell
 from graphs.layers import windows
 from graphs.layers.convolution import Weighted
@@ -61,69 +62,51 @@ class Deconvolution(Weighted):
         whole = np.zeros((len(x), self.num_output, *self._whole(size)), x.dtype)
         inputs, outputs = x.shape[1] // self.group, self.num_output // self.group
         for g in range(self.group):
-            source, kernels = (
-                array.swapaxes(0, 1)[g * inputs : (g + 1) * inputs] for array in (x, weights.swapaxes(0, 1))
-            )
+            source, kernels = x[:, g * inputs : (g + 1) * inputs], weights[g * inputs : (g + 1) * inputs]
             target = whole[:, g * outputs : (g + 1) * outputs]
             for i, j in windows.offsets(self.kernel):
                 seen = windows.at_offset(target, (i, j), self.strides, self.dilations, size)
-                seen += np.einsum("cnhw,co->nohw", source, kernels[:, :, i, j])
+                seen += np.einsum("nchw,co->nohw", source, kernels[:, :, i, j])
         (top, left), bias = self.pads, 0 if biases is None else biases[:, None, None]
         return whole[:, :, top : top + height, left : left + width] + bias
 
     def emit(self, tf: Any, site: Site, x: Tensor, weights: Tensor, biases: Tensor | None = None) -> Tensor:
-        last = site.name if biases is None else None
-        y = self._emit_sums(tf, site, x, weights, last)
-        return y if biases is None else tf.nn.bias_add(y, biases, name=site.name)
-
-    def _emit_sums(self, tf: Any, site: Site, x: Tensor, weights: Tensor, name: str | None) -> Tensor:
-        strides, (kernel_h, kernel_w, *channels) = self.strides, self._layout(site.bottom).tensorflow
+        strides = self.strides
         # TensorFlow's kernels for CPU know no gaps in a window, and the depthwise one takes one stride for both axes.
-        weights = _spread(tf, weights, (kernel_h, kernel_w, *channels), (0, 1), self.dilations)
+        weights = _spread(tf, weights, self._layout(site.bottom).tensorflow, (0, 1), self.dilations)
         if self._is_depthwise() and strides[0] != strides[1]:
-            batch, count, *size = site.bottom
-            x, strides = _spread(tf, x, (batch, *size, count), (1, 2), strides), (1, 1)
+            x, strides = _spread(tf, x, channels_last(site.bottom), (1, 2), strides), (1, 1)
 
         # Where the cut is what SAME cuts at any size, it costs nothing; elsewhere all is computed and then cut.
         is_same = all(0 < extent - 2 * pad <= step for extent, pad, step in zip(self.extent, self.pads, strides))
         is_cut = any(self.pads) and not is_same
         padding = "SAME" if any(self.pads) and is_same else "VALID"
-        top, left = self.pads
-        _, _, height, width = site.top
-        size = [height + 2 * top, width + 2 * left] if is_cut else [height, width]
-        y = self._emit_whole(tf, site, x, weights, size, list(strides), padding, None if is_cut else name)
-        return tf.slice(y, [0, top, left, 0], [-1, height, width, -1], name=name) if is_cut else y
+        (top, left), (_, _, height, width) = self.pads, site.top
+        size = (height + 2 * top, width + 2 * left) if is_cut else (height, width)
+        last = site.name if biases is None else None
+        y = self._emit_sums(
+            tf, site, x, weights, size, strides=[1, *strides, 1], padding=padding, name=None if is_cut else last
+        )
+        if is_cut:
+            y = tf.slice(y, [0, top, left, 0], [-1, height, width, -1], name=last)
+        return y if biases is None else tf.nn.bias_add(y, biases, name=site.name)
 
-    def _emit_whole(
-        self,
-        tf: Any,
-        site: Site,
-        x: Tensor,
-        weights: Tensor,
-        size: list[int],
-        strides: list[int],
-        padding: str,
-        name: str | None,
-    ) -> Tensor:
-        batch = site.bottom[0]
-        batch = tf.gather(tf.shape(x), 0) if batch < 0 else batch
+    def _emit_sums(self, tf: Any, site: Site, x: Tensor, weights: Tensor, size: Pair, name: Any, **how: Any) -> Tensor:
+        """Returns the top of that size, without bias; ``how`` is what each of TensorFlow's functions is told."""
+        is_open = site.bottom[0] < 0
+        items = tf.gather(tf.shape(x), 0) if is_open else site.bottom[0]
 
         def shape(channels: int) -> Any:
-            whole = [batch, *size, channels]
-            return tf.stack(whole) if site.bottom[0] < 0 else whole
+            return tf.stack([items, *size, channels]) if is_open else [items, *size, channels]
 
         if self._is_depthwise():
-            return tf.nn.depthwise_conv2d_backprop_input(
-                shape(self.num_output), weights, x, [1, *strides, 1], padding, name=name
-            )
+            whole = shape(self.num_output)
+            return tf.nn.depthwise_conv2d_backprop_input(whole, weights, x, name=name, **how)
         if self.group == 1:
-            return tf.nn.conv2d_transpose(x, weights, shape(self.num_output), strides, padding, name=name)
-        part_shape = shape(self.num_output // self.group)
-        parts = [
-            tf.nn.conv2d_transpose(part, kernels, part_shape, strides, padding)
-            for part, kernels in zip(tf.split(x, self.group, axis=3), tf.split(weights, self.group, axis=3))
-        ]
-        return tf.concat(parts, axis=3, name=name)
+            return tf.nn.conv2d_transpose(x, weights, shape(self.num_output), name=name, **how)
+        part = shape(self.num_output // self.group)
+        parts = zip(tf.split(x, self.group, axis=3), tf.split(weights, self.group, axis=3))
+        return tf.concat([tf.nn.conv2d_transpose(*one, part, **how) for one in parts], axis=3, name=name)
 
 
 def _spread(tf: Any, x: Tensor, shape: Shape, axes: Pair, steps: Pair) -> Tensor:

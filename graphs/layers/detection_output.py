@@ -125,10 +125,12 @@ class DetectionOutput(Layer):
 
     def _taken(self, boxes: list[np.ndarray], scores: np.ndarray) -> list[int]:
         """Returns the boxes of one class that remain, the best first."""
-        order = [i for i in np.argsort(-scores, kind="stable") if scores[i] > self._threshold]
+        # A confidence that is just the threshold is none above it; both are float32 in Caffe.
+        least, most = float(np.float32(self._threshold)), float(np.float32(self.nms_param.nms_threshold))
+        order = [i for i in np.argsort(-scores, kind="stable") if scores[i] > least]
         taken: list[int] = []
         for i in order[: self._candidates(len(boxes))]:
-            if all(_overlap(boxes[i], boxes[other]) <= self.nms_param.nms_threshold for other in taken):
+            if all(_overlap(boxes[i], boxes[other]) <= most for other in taken):
                 taken.append(i)
         return taken
 

@@ -96,7 +96,10 @@ def _bins(first: int, last: int, count: int, limit: int) -> list[slice]:
 def _emit_bins(tf: Any, first: Tensor, last: Tensor, scale: float, count: int, limit: int) -> tuple[Tensor, Tensor]:
     """Returns where each bin of each box starts and ends (boxes, count), whole numbers from 0 to ``limit``."""
     first, last = (_rounded(tf, tf.multiply(corner, scale)) for corner in (first, last))
-    size = tf.divide(tf.maximum(tf.add(tf.subtract(last, first), 1.0), 1.0), float(count))
+    # TensorFlow's optimizer makes a division by a constant a multiplication, which rounds otherwise. From float64 it
+    # comes to the same float32, so that bins fall as in Caffe.
+    size = tf.cast(tf.maximum(tf.add(tf.subtract(last, first), 1.0), 1.0), tf.float64)
+    size = tf.cast(tf.divide(size, float(count)), tf.float32)
     starts = tf.floor(tf.multiply(size, [float(i) for i in range(count)]))
     ends = tf.ceil(tf.multiply(size, [float(i + 1) for i in range(count)]))
     inside = (tf.minimum(tf.maximum(tf.add(edge, first), 0.0), float(limit)) for edge in (starts, ends))

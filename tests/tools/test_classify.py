@@ -39,13 +39,13 @@ def digits(folder: Path) -> Path:
 
 
 @pytest.fixture
-def port_of(tmp_path: Path) -> Callable[[str], Path]:
-    """Returns a function that converts a definition without weights to a frozen graph."""
+def port_of(tmp_path: Path) -> Callable[..., Path]:
+    """Returns a function that converts a definition without weights, and what else there is, to a frozen graph."""
 
-    def make(text: str) -> Path:
+    def make(text: str, *sources: Path) -> Path:
         definition, graph = tmp_path / "net.prototxt", tmp_path / "net.pb"
         definition.write_text(text)
-        convert(definition).save(graph)
+        convert(definition, *sources).save(graph)
         return graph
 
     return make
@@ -83,8 +83,8 @@ def test_every_picture_of_the_demo_is_named_right(digits, run):
     assert [row[0] for row in found] == list(map(str, pictures))
     assert [row[1] for row in found] == LABELS.read_text().split()
     for row in found:
-        assert re.fullmatch(r"\d\d\.\d %", row[2])
-        assert re.fullmatch(r"\w+ \d+\.\d %(; \w+ \d+\.\d %){3}", row[3])
+        assert re.fullmatch(r"\d\d\.\d%", row[2])
+        assert re.fullmatch(r"\w+ \d+\.\d%(; \w+ \d+\.\d%){3}", row[3])
 
 
 def test_without_labels_classes_are_counted(digits, run):
@@ -237,12 +237,12 @@ def test_a_mean_of_numbers_is_read():
 
 def test_probabilities_too_small_to_print_are_left_out():
     found = guesses(np.array([0.0004, 0.9992, 0.0004]), ["a", "b", "c"], top=3)
-    assert list(map(str, found)) == ["b 99.9 %"]
+    assert list(map(str, found)) == ["b 99.9%"]
 
 
 def test_equal_scores_keep_the_order_of_classes():
     found = guesses(np.array([0.25, 0.25, 0.5]), ["a", "b", "c"], top=3)
-    assert list(map(str, found)) == ["c 50.0 %", "a 25.0 %", "b 25.0 %"]
+    assert list(map(str, found)) == ["c 50.0%", "a 25.0%", "b 25.0%"]
 
 
 def test_scores_that_are_no_probabilities_are_shown_as_they_are():
@@ -284,6 +284,7 @@ def test_all_missing_and_broken_pictures_are_told_at_once(digits, run, tmp_path)
         assert line.startswith(message)
 
 
+@pytest.mark.filterwarnings("error")
 def test_damaged_pictures_never_end_in_a_traceback(tmp_path, rng):
     preparation = prepare((-1, 3, 9, 9), {})
     path = tmp_path / "damaged"
@@ -341,9 +342,10 @@ def test_labels_may_have_spaces_and_windows_line_ends(digits, run, tmp_path):
     assert rows(out)[0][1] == "[digit] no. 3"
 
 
-def test_neither_numbers_nor_a_file_for_a_mean(digits, run):
-    code, _, err = run(digits, THREE, "--mean", "12,x")
-    assert (code, err) == (2, "--mean 12,x: is neither numbers, such as 104,117,123, nor a file\n")
+@pytest.mark.parametrize("mean", ["12,x", "nan", "1,,2", "mean.npy"])
+def test_neither_numbers_nor_a_file_for_a_mean(digits, run, mean):
+    message = f"--mean {mean}: is neither numbers, such as 104,117,123, nor a file\n"
+    assert run(digits, THREE, "--mean", mean) == (2, "", message)
 
 
 def test_a_file_that_is_no_mean(digits, run):
@@ -365,6 +367,28 @@ def test_a_stated_mean_file_is_asked_for(port_of, run):
         f'{graph}: the definition states mean_file "imagenet_mean.binaryproto"; give that file with --mean\n',
     )
     assert run(graph, THREE, "--mean", "1,2,3")[0] == 0
+
+
+def test_a_mean_picture_among_the_sources_counts_by_its_averages(port_of, run, tmp_path):
+    mean = np.zeros((3, 9, 9), np.float32)
+    mean[0, 3:] = 90  # blue: 60 on average; 90 in the middle
+    mean[1] = 40
+    write_mean(tmp_path / "mean.npy", mean)
+    white = tmp_path / "white.png"
+    Image.fromarray(np.full((9, 9, 3), 255, np.uint8)).save(white)
+    graph = port_of(
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 1 dim: 1 } } } '
+        'layer { name: "flat" type: "Flatten" bottom: "data" top: "flat" }',
+        tmp_path / "mean.npy",
+    )
+    code, out, err = run(graph, white)
+    assert (
+        err == f"note: {graph}: of the mean picture mean.npy, only its averages are subtracted; see --mean mean.npy\n"
+    )
+    assert (code, rows(out)[0][1:]) == (0, ["2", "255.0", "1 215.0; 0 195.0"])
+    code, out, err = run(graph, white, "--mean", tmp_path / "mean.npy")
+    assert (code, err) == (0, "")
+    assert rows(out)[0][1:] == ["2", "255.0", "1 215.0; 0 165.0"]
 
 
 def test_several_inputs(port_of, run):
@@ -408,13 +432,20 @@ def test_an_input_that_is_no_picture(port_of, run):
     )
 
 
-def test_scores_that_are_no_numbers_are_refused(digits, run):
-    code, out, err = run(digits, THREE, "--scale", "nan")
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_scores_that_are_no_numbers_are_refused(port_of, run):
+    graph = port_of(
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 1 dim: 4 dim: 4 } } } '
+        'layer { name: "flat" type: "Flatten" bottom: "data" top: "flat" }'
+    )
+    code, out, err = run(graph, THREE, "--scale", "3e38")
     assert (code, out) == (2, "")
-    assert err == f"{digits}: output 'prob' has values that are no numbers (NaN or infinite)\n"
+    assert err == f"{graph}: output 'flat' has values that are no numbers (NaN or infinite)\n"
 
 
-@pytest.mark.parametrize("arguments", [["--top", "0"], ["--top", "few"], ["--resize", "-3"], ["--scale", "big"]])
+@pytest.mark.parametrize(
+    "arguments", [["--top", "0"], ["--top", "few"], ["--resize", "-3"], ["--scale", "big"], ["--scale", "nan"]]
+)
 def test_numbers_that_are_none(digits, run, arguments):
     code, _, err = run(digits, THREE, *arguments)
     assert code == 2

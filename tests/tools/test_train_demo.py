@@ -13,7 +13,6 @@ import graphs
 from converter import Port, convert
 from graphs import FrozenGraph, run_reference
 from graphs.layers.convolution import Convolution
-from graphs.tensorflow1 import tensorflow1
 from tools import train_demo
 from tools.train_demo import CLASSES, DEMO, Digits, demo_network, read_digits, train, write_demo
 from weights import Refused
@@ -23,10 +22,11 @@ Image = pytest.importorskip("PIL.Image")
 
 SOURCES = (DEMO / "digits.prototxt", DEMO / "digits.caffemodel")
 
-ALEXNET = """
-data conv1 relu1 norm1 pool1 conv2 relu2 norm2 pool2 conv3 relu3 conv4 relu4 conv5 relu5 pool5
-fc6 relu6 drop6 fc7 relu7 drop7 fc8 prob
-""".split()
+ALEXNET = [
+    *("data", "conv1", "relu1", "norm1", "pool1", "conv2", "relu2", "norm2", "pool2"),
+    *("conv3", "relu3", "conv4", "relu4", "conv5", "relu5", "pool5"),
+    *("fc6", "relu6", "drop6", "fc7", "relu7", "drop7", "fc8", "prob"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_command_line_trains_and_prints(tmp_path: Path, capsys: pytest.CaptureFi
     assert lines[0] == "1442 digits to train on, 355 held out"
     assert re.fullmatch(r"step 1 of 3   loss \d\.\d{4}", lines[1])
     assert re.fullmatch(r"step 3 of 3   loss \d\.\d{4}", lines[2])
-    assert re.fullmatch(r"held-out digits: \d+ of 355 right \(\d+\.\d %\)", lines[3])
+    assert re.fullmatch(r"held-out digits: \d+ of 355 right \(\d+\.\d%\)", lines[3])
     assert lines[4] == f"{tmp_path / 'digits.caffemodel'}: {SOURCES[1].stat().st_size:,} bytes"
     assert len(lines) == 4 + 13
 
@@ -187,17 +187,3 @@ def test_without_scikit_learn_it_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
     with pytest.raises(Refused, match="pip install scikit-learn"):
         read_digits()
-
-
-@pytest.mark.slow
-def test_the_shipped_weights_are_what_the_script_trains(digits: tuple[Digits, Digits], port: Port):
-    seen, held_out = digits
-    trained = train(seen)
-    assert train_demo.count_right(trained, held_out) >= 0.97 * len(held_out.labels)
-    tf = tensorflow1("the tests")
-    if tf.__version__ == "2.21.0":  # other versions may add up in another order
-        agreeing = [
-            np.allclose(trained.parameters[name].caffe, parameter.caffe, atol=0.05)
-            for name, parameter in port.parameters.items()
-        ]
-        assert all(agreeing)

@@ -60,9 +60,9 @@ def test_layers_behind_a_filter_take_any_number_of_items():
 def test_a_filter_in_a_net_of_a_fixed_batch_is_refused():
     with pytest.raises(Refused) as refused:
         infer(net(Node("f", Filter(), ("x", "s"), ("f",)), Node("y", Reshape(shape=(5, -1)), ("x",), ("y",))))
-    assert refused.value.reasons == [
-        "layer 'f' (Filter): values decide how many items its tops have, but another layer fixes the number of items"
-    ]
+    assert refused.value.reasons == (
+        "layer 'f' (Filter): values decide how many items its tops have, but another layer fixes the number of items",
+    )
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ def test_another_batch_than_the_definitions(rng, run_layer, agree):
     x = rng.standard_normal((5, 3, 7, 4)).astype(np.float32)
     agree(run_layer(Flatten(), [x], defined=[(2, 3, 7, 4)]), x.reshape(5, 84), 0)
     agree(run_layer(Flatten(axis=2), [x], defined=[(2, 3, 7, 4)]), x.reshape(5, 3, 28), 0)
+    agree(run_layer(Flatten(axis=0, end_axis=1), [x], defined=[(2, 3, 7, 4)]), x.reshape(15, 7, 4), 0)
+    agree(run_layer(Flatten(axis=0), [x], defined=[(2, 3, 7, 4)]), x.reshape(-1), 0)
     agree(run_layer(Concat(), [x, x], defined=[(2, 3, 7, 4)] * 2), np.concatenate([x, x], axis=1), 0)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ def cut(x, axis, points):
     """Returns the parts, value by value: each goes to the part that its place along the axis falls into."""
     bounds = [0, *points, x.shape[axis]]
     parts = []
-    for start, end in zip(bounds, bounds[1:]):
+    for start, end in itertools.pairwise(bounds):
         part = np.empty((*x.shape[:axis], end - start, *x.shape[axis + 1 :]))
         for index in np.ndindex(*part.shape):
             part[index] = x[(*index[:axis], index[axis] + start, *index[axis + 1 :])]

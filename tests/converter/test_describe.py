@@ -1,0 +1,225 @@
+"""Every field of a definition is used or refused, and what is left out has Caffe's default."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from converter.caffe_pb2 import LayerParameter, NetParameter
+from converter.describe import Request, describe
+from converter.prototxt import parse_prototxt
+from converter.rules import State, runs
+from graphs import LAYERS, Filler
+from graphs.layers.data import Input
+from weights import Refused
+
+DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 5 dim: 7 } } }\n'
+PARAMETER_MESSAGES = [
+    field.name
+    for field in LayerParameter.DESCRIPTOR.fields
+    if field.message_type is not None and field.name.endswith("_param")
+]
+
+# Where Caffe (or the fork that has the layer) asks whether a field is set at all, so that a default is not the same.
+ASKED = {"normalization", "pad_h", "pad_w", "concat_dim", "slice_dim", "Pooling.pad", "Pooling.stride"}
+ASKED |= {"Interp.height", "Interp.width", "Interp.zoom_factor", "Interp.shrink_factor", "Upsample.scale"}
+
+
+def described(text: str, **request):
+    return describe(parse_prototxt(DATA + text), Request(**request))
+
+
+def only(text: str, **request):
+    """Returns the definition of the one layer after the input."""
+    return described(text, **request).network.nodes[1].layer
+
+
+def reasons(text: str, **request) -> list[str]:
+    with pytest.raises(Refused) as refusal:
+        described(text, **request)
+    return list(refusal.value.reasons)
+
+
+def is_repeated(field) -> bool:
+    return field.is_repeated if hasattr(field, "is_repeated") else field.label == field.LABEL_REPEATED
+
+
+@pytest.mark.parametrize("type_name", sorted(LAYERS))
+def test_defaults_are_the_schemas(type_name):
+    definition = LAYERS[type_name]
+    schema = {
+        field.name: field
+        for message in definition.messages
+        for field in LayerParameter.DESCRIPTOR.fields_by_name[message].message_type.fields
+    }
+    for field in dataclasses.fields(definition):
+        if definition is Input and field.name == "transform_param":
+            continue  # a message of the layer itself
+        assert field.name in schema, f"{type_name} has {field.name}, which Caffe's message does not"
+        said = schema[field.name]
+        if {field.name, f"{type_name}.{field.name}"} & ASKED:
+            assert field.default is None
+        elif is_repeated(said):
+            assert field.default == ()
+        elif said.message_type is not None:
+            assert field.default is None or field.default == field.default.__class__()
+        elif said.enum_type is not None:
+            assert field.default == said.enum_type.values_by_number[said.default_value].name
+        elif said.has_default_value:
+            assert field.default == pytest.approx(said.default_value, rel=1e-6, abs=0)
+        else:  # Caffe asks whether it is set, or demands it
+            assert field.default is None or field.default == said.default_value
+
+
+@pytest.mark.parametrize("type_name", sorted(LAYERS))
+def test_without_effect_names_fields_that_there_are(type_name):
+    definition = LAYERS[type_name]
+    schema = {
+        field.name
+        for message in definition.messages
+        for field in LayerParameter.DESCRIPTOR.fields_by_name[message].message_type.fields
+    }
+    assert definition.without_effect <= schema
+    assert not definition.without_effect & {field.name for field in dataclasses.fields(definition)}
+
+
+def test_filler_has_the_schemas_defaults():
+    schema = LayerParameter.DESCRIPTOR.fields_by_name["bias_param"].message_type.fields_by_name["filler"].message_type
+    assert [field.name for field in dataclasses.fields(Filler)] == [field.name for field in schema.fields]
+    for field in dataclasses.fields(Filler):
+        said = schema.fields_by_name[field.name]
+        expected = said.enum_type.values_by_number[said.default_value].name if said.enum_type else said.default_value
+        assert field.default == expected
+
+
+@pytest.mark.parametrize("type_name", sorted(LAYERS))
+def test_parameters_of_another_layer_are_refused(type_name):
+    definition = LAYERS[type_name]
+    foreign = [name for name in PARAMETER_MESSAGES if name not in definition.messages]
+    if definition is Input:
+        foreign.remove("transform_param")
+    for name in foreign:
+        message = NetParameter()
+        layer = message.layer.add(name="y", type=type_name, bottom=["x"], top=["y"])
+        getattr(layer, name).SetInParent()
+        with pytest.raises(Refused, match=f"{name}: has no effect on a layer of type {type_name}"):
+            describe(message, Request())
+
+
+@pytest.mark.parametrize("type_name", sorted(LAYERS))
+def test_a_parameter_that_no_definition_has_is_refused(type_name):
+    definition = LAYERS[type_name]
+    known = {field.name for field in dataclasses.fields(definition)} | definition.without_effect
+    for name in definition.messages:
+        for field in LayerParameter.DESCRIPTOR.fields_by_name[name].message_type.fields:
+            if field.name in known or field.message_type is not None or is_repeated(field):
+                continue
+            message = NetParameter()
+            layer = message.layer.add(name="y", type=type_name, bottom=["x"], top=["y"])
+            setattr(getattr(layer, name), field.name, field.default_value)  # set, be it to the default
+            with pytest.raises(Refused, match=f"{field.name}: is not supported by this converter"):
+                describe(message, Request())
+
+
+def test_field_of_a_fork_in_a_binary_definition():
+    message = NetParameter()
+    layer = message.layer.add(name="y", type="ReLU", bottom=["x"], top=["y"])
+    layer.relu_param.negative_slope = 0.5
+    forked = layer.SerializeToString() + b"\xf2\xb6\x01\x02\x08\x01"  # field 2926, two bytes
+    message.layer[0].ParseFromString(forked)
+    with pytest.raises(Refused, match=r"layer 'y' \(ReLU\): 2926: is no field of a layer that this converter knows"):
+        describe(message, Request())
+    inner = NetParameter()
+    inner.layer.add(name="y", type="ReLU", bottom=["x"], top=["y"]).relu_param.ParseFromString(b"\x4a\x01x")
+    with pytest.raises(Refused, match=r"ReLUParameter\.9: field of that number is unknown"):
+        describe(inner, Request())
+
+
+def test_values_arrive_as_people_wrote_them():
+    norm = only('layer { name: "y" type: "LRN" bottom: "data" top: "y" lrn_param { alpha: 0.0001 local_size: 3 } }')
+    assert (norm.local_size, norm.alpha, norm.beta, norm.k) == (3, 0.0001, 0.75, 1.0)
+    assert norm.norm_region == "ACROSS_CHANNELS"
+    region = 'layer { name: "y" type: "LRN" bottom: "data" top: "y" lrn_param { norm_region: WITHIN_CHANNEL } }'
+    assert only(region).norm_region == "WITHIN_CHANNEL"
+    conv = only(
+        'layer { name: "y" type: "Convolution" bottom: "data" top: "y" convolution_param { num_output: 5 '
+        'kernel_size: 3 kernel_size: 2 weight_filler { type: "xavier" variance_norm: AVERAGE } engine: CUDNN } }'
+    )
+    assert conv.kernel_size == (3, 2)
+    assert conv.weight_filler == Filler(type="xavier", variance_norm="AVERAGE")
+    assert conv.bias_filler == Filler()
+    eltwise = 'layer { name: "y" type: "Eltwise" bottom: "data" bottom: "data" top: "y" eltwise_param { %s } }'
+    assert only(eltwise % "coeff: 0.1 coeff: -2").coeff == (0.1, -2.0)
+    assert only(eltwise % "operation: MAX").operation == "MAX"
+
+
+def test_what_only_training_reads_changes_nothing():
+    plain = 'layer { name: "y" type: "ReLU" bottom: "data" top: "y" %s }'
+    assert only(plain % "loss_weight: 1 propagate_down: false param { lr_mult: 2 decay_mult: 0 }") == only(plain % "")
+
+
+def test_every_refusal_of_every_layer_at_once():
+    found = reasons(
+        'layer { name: "a" type: "ReLU" bottom: "data" top: "a" lrn_param { } pooling_param { } }\n'
+        'layer { name: "b" type: "Foo" bottom: "a" top: "b" }\n'
+        'layer { name: "c" type: "ReLU" bottom: "a" top: "c" dropout_param { } }\n'
+    )
+    assert [reason.split(": ")[0] for reason in found] == [
+        "layer 'b'",
+        "layer 'a' (ReLU)",
+        "layer 'a' (ReLU)",
+        "layer 'c' (ReLU)",
+    ]
+
+
+def test_allow_passes_over_a_field_by_name_or_by_layer_and_says_so():
+    text = 'layer { name: "a" type: "ReLU" bottom: "data" top: "a" dropout_param { } }'
+    for waiver in ("dropout_param", "a.dropout_param"):
+        description = described(text, allow=frozenset({waiver}))
+        assert description.waived == ("a.dropout_param",)
+    assert reasons(text, allow=frozenset({"b.dropout_param"}))
+
+
+def test_a_name_used_twice():
+    text = 'layer { name: "a" type: "ReLU" bottom: "data" top: "a" }\n' * 2
+    assert reasons(text) == ["layer 'a': the name is used 2 times, so its weights can't be told apart"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "state", "expected"),
+    [
+        ("", State("TEST"), True),
+        ("include { phase: TEST }", State("TEST"), True),
+        ("include { phase: TRAIN }", State("TEST"), False),
+        ("include { phase: TRAIN } include { phase: TEST }", State("TEST"), True),
+        ("exclude { phase: TRAIN }", State("TEST"), True),
+        ("exclude { phase: TEST }", State("TEST"), False),
+        ("include { min_level: 2 }", State("TEST", level=1), False),
+        ("include { min_level: 2 }", State("TEST", level=2), True),
+        ("include { max_level: 2 }", State("TEST", level=3), False),
+        ("include { min_level: 1 max_level: 3 }", State("TEST", level=2), True),
+        ("include { stage: 'a' }", State("TEST"), False),
+        ("include { stage: 'a' }", State("TEST", stages=("a", "b")), True),
+        ("include { stage: 'a' stage: 'b' }", State("TEST", stages=("a",)), False),
+        ("include { not_stage: 'a' }", State("TEST", stages=("a",)), False),
+        ("include { not_stage: 'a' }", State("TEST", stages=("b",)), True),
+        ("exclude { phase: TEST stage: 'a' }", State("TEST"), True),
+        ("exclude { phase: TEST stage: 'a' }", State("TEST", stages=("a",)), False),
+        ("include { }", State("TRAIN"), True),
+        ("exclude { }", State("TRAIN"), False),
+    ],
+)
+def test_rules_as_caffe_filters_its_nets(rules, state, expected):
+    layer = parse_prototxt(f'layer {{ name: "a" type: "ReLU" {rules} }}').layer[0]
+    assert runs(layer, state) is expected
+
+
+def test_include_and_exclude_together():
+    text = 'layer { name: "a" type: "ReLU" bottom: "data" top: "a" include { } exclude { } }'
+    assert reasons(text) == ["layer 'a': has both include and exclude rules; Caffe accepts one kind"]
+
+
+def test_a_net_of_which_nothing_runs():
+    with pytest.raises(Refused, match="no layer runs in phase TEST; all are ruled out by include or exclude"):
+        describe(parse_prototxt('layer { name: "a" type: "ReLU" include { phase: TRAIN } }'), Request())
