@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -125,45 +125,23 @@ class Layer:
         raise NotImplementedError
 
 
+L = TypeVar("L", bound=Layer)
+
 LAYERS: dict[str, type[Layer]] = {}
 """Caffe's type name -> definition."""
 
 
-def layer(
-    type_name: str,
-    *messages: str,
-    bottoms: tuple[int, int] = (1, 1),
-    tops: tuple[int, int] = (1, 1),
-    without_effect: tuple[str, ...] = (),
-    note: str = "",
-    fixes_batch: bool = False,
-    judges: bool = False,
-    counts_tops: bool = False,
-    selects: bool = False,
-    automatic_top: bool = False,
-    sized_by_values: tuple[int, ...] = (),
-) -> Callable[[type[Layer]], type[Layer]]:
+def layer(type_name: str, *messages: str) -> Callable[[type[L]], type[L]]:
     """Returns the class decorator that registers a definition, a frozen dataclass.
 
-    ``messages`` are the fields of Caffe's LayerParameter with its parameters (``lrn_param``); ``without_effect``
-    names parameters among them that change no result.
+    ``messages`` are the fields of Caffe's LayerParameter with its parameters (``lrn_param``).
     """
 
-    def register(definition: type[Layer]) -> type[Layer]:
+    def register(definition: type[L]) -> type[L]:
         if type_name in LAYERS:
             raise ValueError(f"layer type {type_name} is registered twice")
         definition.type = type_name
         definition.messages = messages
-        definition.bottoms = bottoms
-        definition.tops = tops
-        definition.without_effect = frozenset(without_effect)
-        definition.note = note
-        definition.fixes_batch = fixes_batch
-        definition.judges = judges
-        definition.counts_tops = counts_tops
-        definition.selects = selects
-        definition.automatic_top = automatic_top
-        definition.sized_by_values = sized_by_values
         LAYERS[type_name] = definition
         return definition
 

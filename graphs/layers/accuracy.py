@@ -12,18 +12,16 @@ from graphs.layers.loss import check_labels, label_vector, score_rows
 from weights import Shape
 
 
-@layer(
-    "Accuracy",
-    "accuracy_param",
-    bottoms=(2, 2),
-    tops=(1, 2),
-    note="top_k, any axis, ignore_label; per class as second top",
-    judges=True,
-)
+@layer("Accuracy", "accuracy_param")
 @dataclass(frozen=True)
 class Accuracy(Layer):
     """Caffe's AccuracyLayer: a label is right where fewer than ``top_k`` other classes along ``axis`` score as much as
     its own or more. The second top has the share of right ones class by class, 0 for a class without labels."""
+
+    bottoms = (2, 2)
+    tops = (1, 2)
+    note = "top_k, any axis, ignore_label; per class as second top"
+    judges = True
 
     top_k: int = 1
     axis: int = 1

@@ -12,10 +12,12 @@ from graphs.layers.normalization import broadcast_layout
 from weights import Layout, Shape
 
 
-@layer("PReLU", "prelu_param", note="one slope for each channel, or channel_shared")
+@layer("PReLU", "prelu_param")
 @dataclass(frozen=True)
 class PReLU(Layer):
     """max(x, 0) + slope * min(x, 0), with a trained slope for each channel (axis 1), or one for all."""
+
+    note = "one slope for each channel, or channel_shared"
 
     filler: Filler | None = None
     channel_shared: bool = False
@@ -37,10 +39,12 @@ class PReLU(Layer):
         return tf.add(tf.nn.relu(x), tf.multiply(tf.minimum(x, 0.0), slopes), name=site.name)
 
 
-@layer("ReLU6", "relu6_param", note="threshold; of MobileNet's fork")
+@layer("ReLU6", "relu6_param")
 @dataclass(frozen=True)
 class ReLU6(Layer):
     """min(max(x, 0), threshold)."""
+
+    note = "threshold; of MobileNet's fork"
 
     threshold: float = 6.0
 
@@ -53,10 +57,12 @@ class ReLU6(Layer):
         return tf.minimum(tf.nn.relu(x), self.threshold, name=site.name)
 
 
-@layer("ELU", "elu_param", note="alpha")
+@layer("ELU", "elu_param")
 @dataclass(frozen=True)
 class ELU(Layer):
     """x above 0, alpha * (exp(x) - 1) below."""
+
+    note = "alpha"
 
     alpha: float = 1.0
 
@@ -70,10 +76,12 @@ class ELU(Layer):
         return tf.add(tf.nn.relu(x), negative, name=site.name)
 
 
-@layer("Sigmoid", "sigmoid_param", without_effect=("engine",))
+@layer("Sigmoid", "sigmoid_param")
 @dataclass(frozen=True)
 class Sigmoid(Layer):
     """1 / (1 + exp(-x))."""
+
+    without_effect = frozenset({"engine"})
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         return np.tanh(x / 2) / 2 + 0.5  # does not overflow
@@ -82,10 +90,12 @@ class Sigmoid(Layer):
         return tf.sigmoid(x, name=site.name)
 
 
-@layer("TanH", "tanh_param", without_effect=("engine",))
+@layer("TanH", "tanh_param")
 @dataclass(frozen=True)
 class TanH(Layer):
     """Hyperbolic tangent."""
+
+    without_effect = frozenset({"engine"})
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         return np.tanh(x)
@@ -94,10 +104,12 @@ class TanH(Layer):
         return tf.tanh(x, name=site.name)
 
 
-@layer("Swish", "swish_param", note="beta")
+@layer("Swish", "swish_param")
 @dataclass(frozen=True)
 class Swish(Layer):
     """x * sigmoid(beta * x)."""
+
+    note = "beta"
 
     beta: float = 1.0
 

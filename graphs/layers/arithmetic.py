@@ -25,10 +25,12 @@ class AbsVal(Layer):
         return tf.abs(x, name=site.name)
 
 
-@layer("Power", "power_param", note="power, scale, shift")
+@layer("Power", "power_param")
 @dataclass(frozen=True)
 class Power(Layer):
     """(shift + scale * x) ^ power; NaN where a negative number has a power with a fraction."""
+
+    note = "power, scale, shift"
 
     power: float = 1.0
     scale: float = 1.0
@@ -73,10 +75,12 @@ class Power(Layer):
         return function(x, value, name=site.name)
 
 
-@layer("Exp", "exp_param", note="base, scale, shift")
+@layer("Exp", "exp_param")
 @dataclass(frozen=True)
 class Exp(Layer):
     """base ^ (shift + scale * x); a base of -1 stands for e."""
+
+    note = "base, scale, shift"
 
     base: float = -1.0
     scale: float = 1.0
@@ -105,10 +109,12 @@ class Exp(Layer):
         return tf.multiply(tf.exp(scaled), self._factor, name=site.name)
 
 
-@layer("Log", "log_param", note="base, scale, shift")
+@layer("Log", "log_param")
 @dataclass(frozen=True)
 class Log(Layer):
     """The logarithm of shift + scale * x to ``base``; a base of -1 stands for e."""
+
+    note = "base, scale, shift"
 
     base: float = -1.0
     scale: float = 1.0
@@ -143,10 +149,12 @@ def _natural_log(base: float) -> float:
     return math.log(base)
 
 
-@layer("Clip", "clip_param", note="min, max")
+@layer("Clip", "clip_param")
 @dataclass(frozen=True)
 class Clip(Layer):
     """Values below ``min`` become ``min``, those above ``max`` become ``max``."""
+
+    note = "min, max"
 
     min: float | None = None
     max: float | None = None
@@ -169,10 +177,12 @@ class Clip(Layer):
         return tf.maximum(tf.minimum(x, high), low, name=site.name)
 
 
-@layer("Threshold", "threshold_param", note="threshold")
+@layer("Threshold", "threshold_param")
 @dataclass(frozen=True)
 class Threshold(Layer):
     """1 where a value is above ``threshold``, else 0."""
+
+    note = "threshold"
 
     threshold: float = 0.0
 

@@ -11,10 +11,13 @@ from graphs.layer import Layer, Site, Tensor, layer, spell
 from weights import Shape
 
 
-@layer("Axpy", bottoms=(3, 3), note="SENet")
+@layer("Axpy")
 @dataclass(frozen=True)
 class Axpy(Layer):
     """SENet's AxpyLayer: a x + y, where a has one factor for each picture and channel: N, C or N, C, 1, 1."""
+
+    bottoms = (3, 3)
+    note = "SENet"
 
     def top_shapes(self, a: Shape, x: Shape, y: Shape) -> Shape:
         if x != y:

@@ -12,11 +12,14 @@ from graphs.layers.normalization import broadcast_layout, spanned, spread_over
 from weights import Shape
 
 
-@layer("Bias", "bias_param", bottoms=(1, 2), note="any axes, one bottom or two")
+@layer("Bias", "bias_param")
 @dataclass(frozen=True)
 class Bias(Layer):
     """Caffe's BiasLayer: x plus a bias that spans ``num_axes`` axes from ``axis`` on; the second bottom, which then
     says how many axes, or else a parameter."""
+
+    bottoms = (1, 2)
+    note = "any axes, one bottom or two"
 
     axis: int = 1
     num_axes: int = 1

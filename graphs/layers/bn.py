@@ -12,7 +12,7 @@ from graphs.layers.normalization import broadcast_layout
 from weights import Layout, Shape
 
 
-@layer("BN", "bn_param", without_effect=("engine", "momentum"), note="slope, bias, mean, variance (PSPNet)")
+@layer("BN", "bn_param")
 @dataclass(frozen=True)
 class BN(Layer):
     """The forks' BNLayer: (x - mean) / sqrt(variance + eps) * slope + bias for each channel.
@@ -20,6 +20,9 @@ class BN(Layer):
     Mean and variance are stored as they are (BatchNorm's are sums). TRAIN takes the batch's own unless the layer is
     ``frozen``; ``momentum`` tells training how to follow them.
     """
+
+    without_effect = frozenset({"engine", "momentum"})
+    note = "slope, bias, mean, variance (PSPNet)"
 
     slope_filler: Filler = Filler()
     bias_filler: Filler = Filler()

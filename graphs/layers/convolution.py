@@ -111,12 +111,7 @@ class Weighted(Windowed):
         raise NotImplementedError
 
 
-@layer(
-    "Convolution",
-    "convolution_param",
-    without_effect=("engine", "force_nd_im2col"),
-    note="groups, depthwise, dilation, rectangular, with and without bias; two spatial axes",
-)
+@layer("Convolution", "convolution_param")
 @dataclass(frozen=True)
 class Convolution(Weighted):
     """Caffe's ConvolutionLayer over N, C, H, W.
@@ -125,6 +120,9 @@ class Convolution(Weighted):
     in TensorFlow; where every channel is its own group, (kernel_h, kernel_w, C, num_output / C) as
     ``tf.nn.depthwise_conv2d`` has it.
     """
+
+    without_effect = frozenset({"engine", "force_nd_im2col"})
+    note = "groups, depthwise, dilation, rectangular, with and without bias; two spatial axes"
 
     def top_shapes(self, x: Shape) -> Shape:
         self.check(x)

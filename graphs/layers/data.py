@@ -29,11 +29,14 @@ class Transform:
     force_gray: bool = False
 
 
-@layer("Input", "input_param", bottoms=(0, 0), tops=(1, MANY))
+@layer("Input", "input_param")
 @dataclass(frozen=True)
 class Input(Layer):
     """Blobs that are fed. ``shape`` has one shape for each top, or one for all of them; ``transform_param`` is what
     the definition states of their preprocessing, which no graph does."""
+
+    bottoms = (0, 0)
+    tops = (1, MANY)
 
     shape: tuple[Shape, ...] = ()
     transform_param: Transform | None = None
@@ -52,10 +55,12 @@ class Input(Layer):
         return replace(self, shape=tuple((s[0] + more, *s[1:]) if s else s for s in self.shape))
 
 
-@layer("Parameter", "parameter_param", bottoms=(0, 0))
+@layer("Parameter", "parameter_param")
 @dataclass(frozen=True)
 class Parameter(Layer):
     """A trained blob of its own, for other layers to read."""
+
+    bottoms = (0, 0)
 
     shape: Shape = ()
 
@@ -75,10 +80,13 @@ class Parameter(Layer):
         return tf.identity(values, name=site.name)
 
 
-@layer("Silence", bottoms=(1, MANY), tops=(0, 0))
+@layer("Silence")
 @dataclass(frozen=True)
 class Silence(Layer):
     """Reads blobs, so that they are no outputs of the network, and makes nothing."""
+
+    bottoms = (1, MANY)
+    tops = (0, 0)
 
     def top_shapes(self, *bottoms: Shape) -> list[Shape]:
         return []

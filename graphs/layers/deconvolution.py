@@ -16,12 +16,7 @@ from graphs.layers.windows import Pair
 from weights import Layout, Shape
 
 
-@layer(
-    "Deconvolution",
-    "convolution_param",
-    without_effect=("engine", "force_nd_im2col"),
-    note="groups, depthwise, dilation, rectangular, with and without bias; two spatial axes",
-)
+@layer("Deconvolution", "convolution_param")
 @dataclass(frozen=True)
 class Deconvolution(Weighted):
     """Caffe's DeconvolutionLayer over N, C, H, W: each value, times the kernel, is added to the window that it stands
@@ -31,6 +26,9 @@ class Deconvolution(Weighted):
     TensorFlow; where every output is its own group, (kernel_h, kernel_w, num_output, C / num_output) as the gradient
     of ``tf.nn.depthwise_conv2d`` has it.
     """
+
+    without_effect = frozenset({"engine", "force_nd_im2col"})
+    note = "groups, depthwise, dilation, rectangular, with and without bias; two spatial axes"
 
     def top_shapes(self, x: Shape) -> Shape:
         self.check(x)

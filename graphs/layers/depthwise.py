@@ -45,17 +45,19 @@ class _Depthwise(Convolution):
         return self._plain(site.bottom).emit(tf, site, x, weights, biases)
 
 
-@layer(
-    "ConvolutionDepthwise", "convolution_param", without_effect=("engine", "force_nd_im2col"), note="MobileNet forks"
-)
+@layer("ConvolutionDepthwise", "convolution_param")
 @dataclass(frozen=True)
 class ConvolutionDepthwise(_Depthwise):
     """Depthwise convolution under the name that caffe-windows' ConvolutionDepthwiseLayer has."""
 
+    without_effect = frozenset({"engine", "force_nd_im2col"})
+    note = "MobileNet forks"
 
-@layer(
-    "DepthwiseConvolution", "convolution_param", without_effect=("engine", "force_nd_im2col"), note="MobileNet forks"
-)
+
+@layer("DepthwiseConvolution", "convolution_param")
 @dataclass(frozen=True)
 class DepthwiseConvolution(_Depthwise):
     """Depthwise convolution under the name that the DepthwiseConvolutionLayer of MobileNet ports has."""
+
+    without_effect = frozenset({"engine", "force_nd_im2col"})
+    note = "MobileNet forks"

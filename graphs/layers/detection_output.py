@@ -22,15 +22,7 @@ class NonMaximumSuppression:
     eta: float = 1.0
 
 
-@layer(
-    "DetectionOutput",
-    "detection_output_param",
-    bottoms=(3, 3),
-    without_effect=("save_output_param", "save_file", "visualize", "visualize_threshold"),
-    note="SSD; all code types, eta 1; as many rows as it finds",
-    fixes_batch=True,
-    sized_by_values=(2,),
-)
+@layer("DetectionOutput", "detection_output_param")
 @dataclass(frozen=True)
 class DetectionOutput(Layer):
     """SSD's DetectionOutputLayer over offsets (N, priors * 4, or priors * classes * 4), confidences (N, priors *
@@ -43,6 +35,12 @@ class DetectionOutput(Layer):
     its number. Between equal confidences, the earlier prior and the lower class come first; SSD's own code leaves the
     latter open.
     """
+
+    bottoms = (3, 3)
+    without_effect = frozenset({"save_output_param", "save_file", "visualize", "visualize_threshold"})
+    note = "SSD; all code types, eta 1; as many rows as it finds"
+    fixes_batch = True
+    sized_by_values = (2,)
 
     num_classes: int = 0
     share_location: bool = True

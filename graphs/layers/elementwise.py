@@ -11,10 +11,13 @@ from graphs.layer import MANY, Layer, Site, Tensor, layer
 from weights import Shape
 
 
-@layer("ReLU", "relu_param", without_effect=("engine",), note="negative_slope")
+@layer("ReLU", "relu_param")
 @dataclass(frozen=True)
 class ReLU(Layer):
     """max(x, 0) + negative_slope * min(x, 0)."""
+
+    without_effect = frozenset({"engine"})
+    note = "negative_slope"
 
     negative_slope: float = 0.0
 
@@ -30,11 +33,13 @@ class ReLU(Layer):
         return tf.add(tf.nn.relu(x), negative, name=site.name)
 
 
-@layer("Dropout", "dropout_param", note="identity in TEST")
+@layer("Dropout", "dropout_param")
 @dataclass(frozen=True)
 class Dropout(Layer):
     """In TRAIN, drops values with probability ``dropout_ratio`` and scales the rest by 1 / (1 - dropout_ratio); in
     TEST, passes its bottom on."""
+
+    note = "identity in TEST"
 
     dropout_ratio: float = 0.5
 
@@ -52,10 +57,12 @@ class Dropout(Layer):
         return tf.identity(x, name=site.name)
 
 
-@layer("Split", tops=(1, MANY))
+@layer("Split")
 @dataclass(frozen=True)
 class Split(Layer):
     """Its bottom under several names."""
+
+    tops = (1, MANY)
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         return x

@@ -12,16 +12,14 @@ from graphs.layer import MANY, Layer, Site, Tensor, layer, spell
 from weights import Shape
 
 
-@layer(
-    "Eltwise",
-    "eltwise_param",
-    bottoms=(2, MANY),
-    without_effect=("stable_prod_grad",),
-    note="SUM with coeff, PROD, MAX",
-)
+@layer("Eltwise", "eltwise_param")
 @dataclass(frozen=True)
 class Eltwise(Layer):
     """Caffe's EltwiseLayer. ``coeff`` weighs the bottoms of a SUM."""
+
+    bottoms = (2, MANY)
+    without_effect = frozenset({"stable_prod_grad"})
+    note = "SUM with coeff, PROD, MAX"
 
     operation: str = "SUM"
     coeff: tuple[float, ...] = ()

@@ -12,11 +12,13 @@ from graphs.layer import Filler, Layer, ParameterSpec, Site, Tensor, layer
 from weights import Layout, Shape
 
 
-@layer("Embed", "embed_param", note="with and without bias")
+@layer("Embed", "embed_param")
 @dataclass(frozen=True)
 class Embed(Layer):
     """Caffe's EmbedLayer: each value of its bottom is the number of the row of weights (input_dim, num_output) that
     replaces it, as a new last axis."""
+
+    note = "with and without bias"
 
     num_output: int = 0
     input_dim: int = 0

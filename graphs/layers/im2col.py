@@ -14,11 +14,14 @@ from graphs.layers.convolution import Windowed
 from weights import Shape
 
 
-@layer("Im2col", "convolution_param", without_effect=("engine", "force_nd_im2col"), note="two spatial axes")
+@layer("Im2col", "convolution_param")
 @dataclass(frozen=True)
 class Im2col(Windowed):
     """Caffe's Im2colLayer over N, C, H, W: at each place of the top, the values of a window; the top's channels are
     the bottom's channel, row and column within the window, the last one fastest."""
+
+    without_effect = frozenset({"engine", "force_nd_im2col"})
+    note = "two spatial axes"
 
     def top_shapes(self, x: Shape) -> Shape:
         self.check_windows(x)

@@ -13,7 +13,7 @@ from graphs.layer import Filler, Layer, ParameterSpec, Site, Tensor, canonical_a
 from weights import Layout, Shape
 
 
-@layer("InnerProduct", "inner_product_param", note="any axis, transposed, with and without bias")
+@layer("InnerProduct", "inner_product_param")
 @dataclass(frozen=True)
 class InnerProduct(Layer):
     """Caffe's InnerProductLayer: everything from ``axis`` on is one vector, in C, H, W order.
@@ -21,6 +21,8 @@ class InnerProduct(Layer):
     Weights are (num_output, K) in Caffe, (K, num_output) with ``transpose``; (K, num_output) in TensorFlow, with K
     in the order in which the graph's own channels-last bottom flattens, so that nothing is transposed at run time.
     """
+
+    note = "any axis, transposed, with and without bias"
 
     num_output: int = 0
     bias_term: bool = True

@@ -63,20 +63,17 @@ class _Normalized(Layer):
         return tf.reduce_mean(losses, name=name)
 
 
-@layer(
-    "SoftmaxWithLoss",
-    "softmax_param",
-    "loss_param",
-    bottoms=(2, 2),
-    tops=(1, 2),
-    without_effect=("engine",),
-    note="any axis, ignore_label, all normalizations, probabilities as second top",
-    judges=True,
-    automatic_top=True,
-)
+@layer("SoftmaxWithLoss", "softmax_param", "loss_param")
 @dataclass(frozen=True)
 class SoftmaxWithLoss(_Normalized):
     """Caffe's SoftmaxWithLossLayer: -log of the probability that the softmax along ``axis`` gives to the label."""
+
+    bottoms = (2, 2)
+    tops = (1, 2)
+    without_effect = frozenset({"engine"})
+    note = "any axis, ignore_label, all normalizations, probabilities as second top"
+    judges = True
+    automatic_top = True
 
     axis: int = 1
 
@@ -100,20 +97,17 @@ class SoftmaxWithLoss(_Normalized):
         return [loss, *_emit_probabilities(tf, site, x, self.axis)]
 
 
-@layer(
-    "InfogainLoss",
-    "infogain_loss_param",
-    "loss_param",
-    bottoms=(2, 3),
-    tops=(1, 2),
-    note="any axis, ignore_label, all normalizations; the matrix as third bottom",
-    judges=True,
-    automatic_top=True,
-)
+@layer("InfogainLoss", "infogain_loss_param", "loss_param")
 @dataclass(frozen=True)
 class InfogainLoss(_Normalized):
     """Caffe's InfogainLossLayer: minus the logarithms of all probabilities along ``axis``, weighed by the row of a
     matrix (classes by classes, the third bottom) that the label names."""
+
+    bottoms = (2, 3)
+    tops = (1, 2)
+    note = "any axis, ignore_label, all normalizations; the matrix as third bottom"
+    judges = True
+    automatic_top = True
 
     source: str = ""
     axis: int = 1
@@ -153,18 +147,16 @@ class InfogainLoss(_Normalized):
         return [loss, *_emit_probabilities(tf, site, x, self.axis)]
 
 
-@layer(
-    "SigmoidCrossEntropyLoss",
-    "loss_param",
-    bottoms=(2, 2),
-    note="ignore_label, all normalizations",
-    judges=True,
-    automatic_top=True,
-)
+@layer("SigmoidCrossEntropyLoss", "loss_param")
 @dataclass(frozen=True)
 class SigmoidCrossEntropyLoss(_Normalized):
     """Caffe's SigmoidCrossEntropyLossLayer: -t log p - (1 - t) log(1 - p) for p the sigmoid of each value and t its
     target. Divided by the batch where ``loss_param`` says nothing; a target is ignored by its whole part."""
+
+    bottoms = (2, 2)
+    note = "ignore_label, all normalizations"
+    judges = True
+    automatic_top = True
 
     def top_shapes(self, x: Shape, target: Shape) -> Shape:
         self._mode("BATCH_SIZE")
@@ -187,10 +179,14 @@ class SigmoidCrossEntropyLoss(_Normalized):
         return self._emit_divided(tf, site.name, losses, labels, inner, self._mode("BATCH_SIZE"))
 
 
-@layer("EuclideanLoss", bottoms=(2, 2), judges=True, automatic_top=True)
+@layer("EuclideanLoss")
 @dataclass(frozen=True)
 class EuclideanLoss(Layer):
     """Caffe's EuclideanLossLayer: half the sum of squared differences, divided by the batch."""
+
+    bottoms = (2, 2)
+    judges = True
+    automatic_top = True
 
     def top_shapes(self, x: Shape, target: Shape) -> Shape:
         check_batch(x, target)
@@ -206,11 +202,16 @@ class EuclideanLoss(Layer):
         return tf.multiply(tf.reduce_mean(squares), math.prod(site.bottom[1:]) / 2, name=site.name)
 
 
-@layer("HingeLoss", "hinge_loss_param", bottoms=(2, 2), note="L1 and L2", judges=True, automatic_top=True)
+@layer("HingeLoss", "hinge_loss_param")
 @dataclass(frozen=True)
 class HingeLoss(Layer):
     """Caffe's HingeLossLayer: max(0, 1 - x) for the label's score and max(0, 1 + x) for all others, in C, H, W order;
     their sum (L1) or that of their squares (L2), divided by the batch."""
+
+    bottoms = (2, 2)
+    note = "L1 and L2"
+    judges = True
+    automatic_top = True
 
     norm: str = "L1"
 
@@ -233,19 +234,17 @@ class HingeLoss(Layer):
         return tf.multiply(tf.reduce_mean(margins), float(count), name=site.name)
 
 
-@layer(
-    "ContrastiveLoss",
-    "contrastive_loss_param",
-    bottoms=(3, 3),
-    note="both versions",
-    judges=True,
-    automatic_top=True,
-)
+@layer("ContrastiveLoss", "contrastive_loss_param")
 @dataclass(frozen=True)
 class ContrastiveLoss(Layer):
     """Caffe's ContrastiveLossLayer (Hadsell et al. 2006): half the mean, over the batch, of d^2 for pairs whose third
     bottom is not 0 and of max(margin - d, 0)^2 for the others, d their distance; with ``legacy_version``,
     max(margin - d^2, 0) for the others."""
+
+    bottoms = (3, 3)
+    note = "both versions"
+    judges = True
+    automatic_top = True
 
     margin: float = 1.0
     legacy_version: bool = False
@@ -283,10 +282,14 @@ class ContrastiveLoss(Layer):
         return tf.multiply(tf.reduce_mean(tf.where(is_similar, squares, others)), 0.5, name=site.name)
 
 
-@layer("MultinomialLogisticLoss", bottoms=(2, 2), judges=True, automatic_top=True)
+@layer("MultinomialLogisticLoss")
 @dataclass(frozen=True)
 class MultinomialLogisticLoss(Layer):
     """Caffe's MultinomialLogisticLossLayer: -log of the label's probability, in C, H, W order, divided by the batch."""
+
+    bottoms = (2, 2)
+    judges = True
+    automatic_top = True
 
     def top_shapes(self, x: Shape, label: Shape) -> Shape:
         check_one_label_each(x, label)

@@ -12,7 +12,7 @@ from graphs.layers import windows
 from weights import Shape
 
 
-@layer("LRN", "lrn_param", without_effect=("engine",), note="both regions, k")
+@layer("LRN", "lrn_param")
 @dataclass(frozen=True)
 class LRN(Layer):
     """Caffe's LRNLayer over N, C, H, W.
@@ -21,6 +21,9 @@ class LRN(Layer):
     section 3.3, but for alpha, which Caffe divides by n). WITHIN_CHANNEL: x * (1 + alpha * mean of x^2 over an n by n
     window, zeros outside) ^ -beta, without k.
     """
+
+    without_effect = frozenset({"engine"})
+    note = "both regions, k"
 
     local_size: int = 5
     alpha: float = 1.0

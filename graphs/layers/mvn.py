@@ -12,13 +12,15 @@ from graphs.layer import Layer, Site, Tensor, layer, spell
 from weights import Shape
 
 
-@layer("MVN", "mvn_param", note="normalize_variance, across_channels, eps")
+@layer("MVN", "mvn_param")
 @dataclass(frozen=True)
 class MVN(Layer):
     """Caffe's MVNLayer: (x - mean) / (standard deviation + eps) over H and W of each channel, or over C, H and W.
 
     Its top always has four axes; those that its bottom lacks have size 1.
     """
+
+    note = "normalize_variance, across_channels, eps"
 
     normalize_variance: bool = True
     across_channels: bool = False

@@ -12,12 +12,7 @@ from graphs.layer import Filler, Layer, ParameterSpec, Site, Tensor, canonical_a
 from weights import Layout, Shape
 
 
-@layer(
-    "BatchNorm",
-    "batch_norm_param",
-    without_effect=("moving_average_fraction",),
-    note="stored or the batch's own statistics",
-)
+@layer("BatchNorm", "batch_norm_param")
 @dataclass(frozen=True)
 class BatchNorm(Layer):
     """Caffe's BatchNormLayer: (x - mean) / sqrt(variance + eps) for each channel (axis 1).
@@ -25,6 +20,9 @@ class BatchNorm(Layer):
     The stored mean and variance are sums; the third blob is the factor to divide them by, and 0 there makes both 0.
     ``use_global_stats`` unset means the stored ones in TEST, the batch's own in TRAIN.
     """
+
+    without_effect = frozenset({"moving_average_fraction"})
+    note = "stored or the batch's own statistics"
 
     use_global_stats: bool | None = None
     eps: float = 1e-5
@@ -66,7 +64,7 @@ class BatchNorm(Layer):
         return tf.multiply(tf.subtract(x, mean), deviation, name=site.name)
 
 
-@layer("Scale", "scale_param", bottoms=(1, 2), note="any axes, one bottom or two, bias_term")
+@layer("Scale", "scale_param")
 @dataclass(frozen=True)
 class Scale(Layer):
     """Caffe's ScaleLayer: x times a factor that spans ``num_axes`` axes from ``axis`` on, plus a bias of that shape.
@@ -74,6 +72,9 @@ class Scale(Layer):
     The factor is the second bottom or else a parameter, which the graph holds in a shape that broadcasts over its
     channels-last bottom.
     """
+
+    bottoms = (1, 2)
+    note = "any axes, one bottom or two, bias_term"
 
     axis: int = 1
     num_axes: int = 1

@@ -12,7 +12,7 @@ from graphs.layers.normalization import broadcast_layout
 from weights import Layout, Shape
 
 
-@layer("Normalize", "norm_param", note="across and within places, one scale or one per channel (SSD)")
+@layer("Normalize", "norm_param")
 @dataclass(frozen=True)
 class Normalize(Layer):
     """SSD's NormalizeLayer: x / sqrt(eps + sum of x^2) times a learnt scale (Liu et al. 2015, ParseNet).
@@ -20,6 +20,8 @@ class Normalize(Layer):
     The sum is over the whole picture with ``across_spatial``, else over the channels of each place. The scale is one
     number with ``channel_shared``, else one for each channel.
     """
+
+    note = "across and within places, one scale or one per channel (SSD)"
 
     across_spatial: bool = True
     scale_filler: Filler | None = None

@@ -13,11 +13,13 @@ from graphs.layers import windows
 from weights import Shape
 
 
-@layer("Permute", "permute_param", note="any axes (SSD)")
+@layer("Permute", "permute_param")
 @dataclass(frozen=True)
 class Permute(Layer):
     """SSD's PermuteLayer: axis i of the top is axis ``order[i]`` of the bottom; those that ``order`` does not name
     follow in their own order."""
+
+    note = "any axes (SSD)"
 
     order: tuple[int, ...] = ()
 
@@ -42,11 +44,13 @@ class Permute(Layer):
         return tf.transpose(x, moved, name=site.name)
 
 
-@layer("ShuffleChannel", "shuffle_channel_param", note="ShuffleNet")
+@layer("ShuffleChannel", "shuffle_channel_param")
 @dataclass(frozen=True)
 class ShuffleChannel(Layer):
     """Channels of ``group`` groups dealt out: the first of each group, then the second of each, and so on (Zhang et al.
     2017, section 3.1)."""
+
+    note = "ShuffleNet"
 
     group: int = 1
 

@@ -13,14 +13,7 @@ from graphs.layers.windows import Pair
 from weights import Shape
 
 
-@layer(
-    "Pooling",
-    "pooling_param",
-    tops=(1, 2),
-    counts_tops=True,
-    without_effect=("engine",),
-    note="MAX and AVE; padding, overhang, round_mode, ceil_mode, global_pooling; MAX's mask as a second top",
-)
+@layer("Pooling", "pooling_param")
 @dataclass(frozen=True)
 class Pooling(Layer):
     """Caffe's PoolingLayer over N, C, H, W.
@@ -29,6 +22,11 @@ class Pooling(Layer):
     the picture; AVE counts zeros as far as the padding reaches, and divides by the window clipped to the padded
     picture. The second top of a MAX has each maximum's place, row * width + column, the first of equal ones.
     """
+
+    tops = (1, 2)
+    counts_tops = True
+    without_effect = frozenset({"engine"})
+    note = "MAX and AVE; padding, overhang, round_mode, ceil_mode, global_pooling; MAX's mask as a second top"
 
     pool: str = "MAX"
     kernel_size: int | None = None

@@ -13,7 +13,7 @@ from graphs.layers import windows
 from weights import Shape
 
 
-@layer("PriorBox", "prior_box_param", bottoms=(2, 2), note="SSD")
+@layer("PriorBox", "prior_box_param")
 @dataclass(frozen=True)
 class PriorBox(Layer):
     """SSD's PriorBoxLayer: boxes around each cell of the first bottom, in shares of the second, which is a picture.
@@ -22,6 +22,9 @@ class PriorBox(Layer):
     area for each aspect_ratio, with ``flip`` also for one upon it. Sizes in pixels are cut to whole numbers, as SSD's
     code does. The top is 1, 2, boxes * 4: the boxes (xmin, ymin, xmax, ymax) and beneath them their variances.
     """
+
+    bottoms = (2, 2)
+    note = "SSD"
 
     min_size: tuple[float, ...] = ()
     max_size: tuple[float, ...] = ()

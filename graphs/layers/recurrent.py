@@ -134,21 +134,19 @@ def _continuing(tf: Any, site: Site, cont: Tensor) -> list[Tensor]:
     return tf.split(tf.reshape(cont, [steps * streams, 1]), steps, axis=0)
 
 
-@layer(
-    "LSTM",
-    "recurrent_param",
-    bottoms=(2, 5),
-    tops=(1, 3),
-    without_effect=("debug_info",),
-    note="static input, expose_hidden; the state begins at zero in every run",
-    fixes_batch=True,
-)
+@layer("LSTM", "recurrent_param")
 @dataclass(frozen=True)
 class LSTM(_Recurrent):
     """Caffe's LSTMLayer (Zaremba and Sutskever 2014), without peepholes.
 
     The gates lie in the order i, f, o, g: c = cont * sigmoid(f) * c + sigmoid(i) * tanh(g), h = sigmoid(o) * tanh(c).
     """
+
+    bottoms = (2, 5)
+    tops = (1, 3)
+    without_effect = frozenset({"debug_info"})
+    note = "static input, expose_hidden; the state begins at zero in every run"
+    fixes_batch = True
 
     states: ClassVar[int] = 2
     gates: ClassVar[int] = 4
@@ -184,18 +182,16 @@ class LSTM(_Recurrent):
         return self._emit_tops(tf, site, outputs, [h, c])
 
 
-@layer(
-    "RNN",
-    "recurrent_param",
-    bottoms=(2, 4),
-    tops=(1, 2),
-    without_effect=("debug_info",),
-    note="static input, expose_hidden; the state begins at zero in every run",
-    fixes_batch=True,
-)
+@layer("RNN", "recurrent_param")
 @dataclass(frozen=True)
 class RNN(_Recurrent):
     """Caffe's RNNLayer: h = tanh(W_xh x + b_h + W_hh (cont * h)), of which o = tanh(W_ho h + b_o) is the top."""
+
+    bottoms = (2, 4)
+    tops = (1, 2)
+    without_effect = frozenset({"debug_info"})
+    note = "static input, expose_hidden; the state begins at zero in every run"
+    fixes_batch = True
 
     states: ClassVar[int] = 1
     gates: ClassVar[int] = 1

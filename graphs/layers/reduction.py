@@ -13,11 +13,13 @@ from graphs.layer import Layer, Site, Tensor, canonical_axis, layer, spell
 from weights import Shape
 
 
-@layer("Reduction", "reduction_param", note="SUM, ASUM, SUMSQ, MEAN from any axis on; coeff")
+@layer("Reduction", "reduction_param")
 @dataclass(frozen=True)
 class Reduction(Layer):
     """Caffe's ReductionLayer: ``coeff`` times the sum of values (SUM), of magnitudes (ASUM) or of squares (SUMSQ), or
     times the mean (MEAN), over all axes from ``axis`` on, which go."""
+
+    note = "SUM, ASUM, SUMSQ, MEAN from any axis on; coeff"
 
     operation: str = "SUM"
     axis: int = 0
@@ -51,7 +53,7 @@ class Reduction(Layer):
         return tf.transpose(y, [kept.index(axis) for axis in wanted], name=site.name) if is_moved else y
 
 
-@layer("ArgMax", "argmax_param", note="top_k, out_max_val, axis")
+@layer("ArgMax", "argmax_param")
 @dataclass(frozen=True)
 class ArgMax(Layer):
     """Caffe's ArgMaxLayer: the places of the ``top_k`` largest values, the largest first; of equal ones the last first.
@@ -59,6 +61,8 @@ class ArgMax(Layer):
     With ``axis``: their places along it, or with ``out_max_val`` the values themselves. Without: their places among
     all values of an item, in C, H, W order, (N, 1, top_k); with ``out_max_val`` also the values, (N, 2, top_k).
     """
+
+    note = "top_k, out_max_val, axis"
 
     out_max_val: bool = False
     top_k: int = 1

@@ -13,7 +13,7 @@ from graphs.layers.windows import Pair
 from weights import Shape
 
 
-@layer("Interp", "interp_param", note="bilinear, corners aligned (DeepLab, PSPNet)")
+@layer("Interp", "interp_param")
 @dataclass(frozen=True)
 class Interp(Layer):
     """DeepLab's InterpLayer: bilinear interpolation between the picture's corner pixels, which keep their places.
@@ -22,6 +22,8 @@ class Interp(Layer):
     ``height`` by ``width``, or 1 + (size - 1) / ``shrink_factor`` rounded down, or 1 + (size - 1) * ``zoom_factor``;
     of the last two given together the shrinking comes first.
     """
+
+    note = "bilinear, corners aligned (DeepLab, PSPNet)"
 
     height: int | None = None
     width: int | None = None
@@ -74,7 +76,7 @@ def _between_corners(x: np.ndarray, axis: int, size: int) -> np.ndarray:
     return x.take(below, axis) * (1 - share) + x.take(np.minimum(below + 1, last), axis) * share
 
 
-@layer("Upsample", "upsample_param", bottoms=(1, 2), note="nearest (YOLO ports), or by a pooling mask (SegNet)")
+@layer("Upsample", "upsample_param")
 @dataclass(frozen=True)
 class Upsample(Layer):
     """Two forks' UpsampleLayer.
@@ -84,6 +86,9 @@ class Upsample(Layer):
     stays where several go to one; all other places are 0. There the size is ``upsample_h`` by ``upsample_w``, or the
     bottom's times ``scale`` (or ``scale_h``, ``scale_w``), one less with ``pad_out_h``, ``pad_out_w``.
     """
+
+    bottoms = (1, 2)
+    note = "nearest (YOLO ports), or by a pooling mask (SegNet)"
 
     scale: int | None = None
     scale_h: int | None = None

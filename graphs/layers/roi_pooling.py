@@ -14,7 +14,7 @@ from graphs.layers import windows
 from weights import Shape
 
 
-@layer("ROIPooling", "roi_pooling_param", bottoms=(2, 2), note="Fast R-CNN")
+@layer("ROIPooling", "roi_pooling_param")
 @dataclass(frozen=True)
 class ROIPooling(Layer):
     """Fast R-CNN's ROIPoolingLayer: each box of a picture cut into ``pooled_h`` by ``pooled_w`` bins, and their maxima.
@@ -23,6 +23,9 @@ class ROIPooling(Layer):
     first bottom's. Corners are rounded, halves away from zero; bins reach from their start rounded down to their end
     rounded up, all of it in float32, so that it falls as in Caffe; a bin outside of the picture is 0.
     """
+
+    bottoms = (2, 2)
+    note = "Fast R-CNN"
 
     pooled_h: int = 0
     pooled_w: int = 0

@@ -11,10 +11,12 @@ from graphs.layer import MANY, Layer, Site, Tensor, layer, spell
 from weights import Shape
 
 
-@layer("BatchReindex", bottoms=(2, 2))
+@layer("BatchReindex")
 @dataclass(frozen=True)
 class BatchReindex(Layer):
     """Items of its first bottom, those that the second names, in that order; an item may come twice or not at all."""
+
+    bottoms = (2, 2)
 
     def top_shapes(self, x: Shape, places: Shape) -> Shape:
         if not x or len(places) != 1:
@@ -30,10 +32,16 @@ class BatchReindex(Layer):
         return tf.gather(x, tf.cast(places, tf.int32), name=site.name)
 
 
-@layer("Filter", bottoms=(2, MANY), tops=(1, MANY), counts_tops=True, selects=True, note="batch must be free")
+@layer("Filter")
 @dataclass(frozen=True)
 class Filter(Layer):
     """From each bottom but the last, the items for which the last, the selector, is not 0."""
+
+    bottoms = (2, MANY)
+    tops = (1, MANY)
+    counts_tops = True
+    selects = True
+    note = "batch must be free"
 
     def top_shapes(self, *bottoms: Shape, tops: int) -> list[Shape]:
         *filtered, selector = bottoms

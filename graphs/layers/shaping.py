@@ -13,10 +13,13 @@ from graphs.layer import MANY, Layer, Site, Tensor, canonical_axis, layer, spell
 from weights import Shape
 
 
-@layer("Concat", "concat_param", bottoms=(1, MANY), note="any axis")
+@layer("Concat", "concat_param")
 @dataclass(frozen=True)
 class Concat(Layer):
     """Bottoms one after the other along ``axis``; ``concat_dim`` is its older spelling."""
+
+    bottoms = (1, MANY)
+    note = "any axis"
 
     axis: int = 1
     concat_dim: int | None = None
@@ -41,10 +44,12 @@ class Concat(Layer):
         return tf.concat(list(bottoms), axis=axis, name=site.name)
 
 
-@layer("Flatten", "flatten_param", note="any axes")
+@layer("Flatten", "flatten_param")
 @dataclass(frozen=True)
 class Flatten(Layer):
     """Axes ``axis`` to ``end_axis`` made one, in Caffe's order."""
+
+    note = "any axes"
 
     axis: int = 1
     end_axis: int = -1
@@ -62,7 +67,7 @@ class Flatten(Layer):
         return in_graph_order(tf, to_caffe_order(tf, x, site.bottom), site.top, site.name)
 
 
-@layer("Reshape", "reshape_param", note="0 and -1 in shape, axis, num_axes")
+@layer("Reshape", "reshape_param")
 @dataclass(frozen=True)
 class Reshape(Layer):
     """Axes ``axis`` to ``axis + num_axes`` (-1: all that follow) replaced by ``shape``, in Caffe's order.
@@ -70,6 +75,8 @@ class Reshape(Layer):
     In ``shape``, 0 stands for the bottom's size at that place, and -1, at most once, for what is left. A negative
     ``axis`` counts from behind the last, so that -1 appends.
     """
+
+    note = "0 and -1 in shape, axis, num_axes"
 
     shape: Shape = ()
     axis: int = 0

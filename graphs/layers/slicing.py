@@ -13,11 +13,15 @@ from graphs.layer import MANY, Layer, Site, Tensor, canonical_axis, layer, spell
 from weights import Shape
 
 
-@layer("Slice", "slice_param", tops=(1, MANY), counts_tops=True, note="any axis, slice_point")
+@layer("Slice", "slice_param")
 @dataclass(frozen=True)
 class Slice(Layer):
     """Its bottom cut along ``axis``: before each ``slice_point``, or without any into equal parts. ``slice_dim`` is an
     older spelling of ``axis``."""
+
+    tops = (1, MANY)
+    counts_tops = True
+    note = "any axis, slice_point"
 
     slice_dim: int | None = None
     slice_point: tuple[int, ...] = ()
@@ -57,11 +61,14 @@ class Slice(Layer):
         return [tf.identity(part, name=name) for part, name in zip(parts, site.names)]
 
 
-@layer("Crop", "crop_param", bottoms=(2, 2), note="axis, offset")
+@layer("Crop", "crop_param")
 @dataclass(frozen=True)
 class Crop(Layer):
     """Its first bottom cut to the second's size from ``axis`` on. ``offset`` is where to start, once for all those
     axes or once for each."""
+
+    bottoms = (2, 2)
+    note = "axis, offset"
 
     axis: int = 2
     offset: tuple[int, ...] = ()
@@ -102,10 +109,12 @@ class Crop(Layer):
         return tf.slice(x, list(channels_last(self._offsets(site.bottom))), sizes, name=site.name)
 
 
-@layer("Tile", "tile_param", note="any axis, tiles")
+@layer("Tile", "tile_param")
 @dataclass(frozen=True)
 class Tile(Layer):
     """Its bottom ``tiles`` times in a row along ``axis``."""
+
+    note = "any axis, tiles"
 
     axis: int = 1
     tiles: int | None = None

@@ -12,10 +12,13 @@ from graphs.layer import Layer, Site, Tensor, canonical_axis, layer
 from weights import Shape
 
 
-@layer("Softmax", "softmax_param", without_effect=("engine",), note="any axis")
+@layer("Softmax", "softmax_param")
 @dataclass(frozen=True)
 class Softmax(Layer):
     """exp(x) over its sum along ``axis``."""
+
+    without_effect = frozenset({"engine"})
+    note = "any axis"
 
     axis: int = 1
 

@@ -15,11 +15,14 @@ from graphs.layers.pooling import Pooling
 from weights import Shape
 
 
-@layer("SPP", "spp_param", without_effect=("engine",), note="MAX and AVE")
+@layer("SPP", "spp_param")
 @dataclass(frozen=True)
 class SPP(Layer):
     """Caffe's SPPLayer over N, C, H, W (He et al. 2014): the picture pooled into 1, 2 x 2, 4 x 4, ... windows, all of
     them flattened one after the other. A pyramid of height 1 is the pooling alone, not flattened."""
+
+    without_effect = frozenset({"engine"})
+    note = "MAX and AVE"
 
     pyramid_height: int = 0
     pool: str = "MAX"
