@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from converter import __version__
+from converter.exit_code import exit_code
 
 _HELP = """\
 Turns a Caffe model into a TensorFlow 1 style graph, exactly.
@@ -66,13 +67,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code: 0 done, 2 could not do it (a line on stderr says why)."""
-    try:
-        arguments = parser().parse_args(argv)
-    except SystemExit as end:
-        return int(end.code or 0)
-    from converter.command import run  # after parsing: --help waits for no NumPy
+    return exit_code(parser(), _run, argv)
 
-    return run(arguments)
+
+def _run(arguments: argparse.Namespace) -> None:
+    from converter.command import execute
+
+    execute(arguments)
 
 
 if __name__ == "__main__":

@@ -12,23 +12,6 @@ from converter.summary import describe_file, print_summary
 from weights import Refused
 from weights.refused import one_line
 
-DONE, REFUSED = 0, 2
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Does what the command line asks and returns the exit code; what can't be done is said on stderr, a line for each
-    reason."""
-    try:
-        execute(arguments)
-    except Refused as refused:
-        for reason in refused.reasons:
-            print(reason, file=sys.stderr)
-        return REFUSED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return REFUSED
-    return DONE
-
 
 def execute(arguments: argparse.Namespace) -> None:
     """Does what the command line asks. Raises Refused where it can't be done."""

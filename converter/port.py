@@ -119,7 +119,10 @@ def _read_network(source: Source, request: Request) -> tuple[Description, Shapes
 def _definition(source: Source, request: Request) -> NetParameter:
     if source.kind == DEFINITION:
         return upgrade(parse_prototxt(decoded(source.data)))
-    return without_training(upgrade(parse_caffemodel(source.data).definition), request.inputs)
+    carried = parse_caffemodel(source.data).definition
+    if not any(layer.bottom for layer in (*carried.layer, *carried.layers)):
+        raise Refused("holds weights without a definition; give the net's .prototxt too")
+    return without_training(upgrade(carried), request.inputs)
 
 
 def _placed(source: Source, read: Callable[[], T]) -> T:

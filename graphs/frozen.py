@@ -160,16 +160,19 @@ def load(path: str | Path, config: Any = None) -> FrozenGraph:
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(definition, name="")
     manifest_path = path.with_name(path.name + ".json")
-    manifest = json.loads(manifest_path.read_text()) if manifest_path.exists() else _manifest_of(graph)
-    return FrozenGraph(
-        graph,
-        tf.Session(graph=graph, config=config),
-        {one["blob"]: one["tensor"] for one in manifest["inputs"]},
-        {one["blob"]: one["tensor"] for one in manifest["outputs"]},
-        {(one["name"], top["blob"]): top["tensor"] for one in manifest["layers"] for top in one["tops"]},
-        {one["blob"]: tuple(-1 if size is None else size for size in one["shape"]) for one in manifest["inputs"]},
-        manifest,
-    )
+    try:
+        manifest = json.loads(manifest_path.read_bytes()) if manifest_path.exists() else _manifest_of(graph)
+        return FrozenGraph(
+            graph,
+            tf.Session(graph=graph, config=config),
+            {one["blob"]: one["tensor"] for one in manifest["inputs"]},
+            {one["blob"]: one["tensor"] for one in manifest["outputs"]},
+            {(one["name"], top["blob"]): top["tensor"] for one in manifest["layers"] for top in one["tops"]},
+            {one["blob"]: tuple(-1 if size is None else size for size in one["shape"]) for one in manifest["inputs"]},
+            manifest,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refused(f"{manifest_path}: is no manifest of a graph; remove it, or convert the model again") from error
 
 
 def _manifest_of(graph: Any) -> dict[str, Any]:
@@ -182,7 +185,7 @@ def _manifest_of(graph: Any) -> dict[str, Any]:
     for operation in operations:
         if operation.type == "Placeholder":
             tensor = operation.outputs[0]
-            shape = tensor.shape.as_list()
+            shape = tensor.shape.as_list() if tensor.shape.rank is not None else []
             caffe = shape if len(shape) < 4 else [shape[0], shape[-1], *shape[1:-1]]
             inputs.append({**named(tensor), "shape": caffe})
     read = {tensor.name for operation in operations for tensor in operation.inputs}

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from converter.exit_code import exit_code
 from graphs import FrozenGraph, load
 from graphs.layer import spell
 from tools.pictures import Preparation, prepare, read_all
 from weights import Refused, Shape
-
-DONE, REFUSED = 0, 2
 
 BATCH = 32
 """Pictures that are run at once where the graph takes any number."""
@@ -228,20 +227,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code: 0 done, 2 could not do it (a line on stderr says why)."""
-    try:
-        arguments = parser().parse_args(argv)
-    except SystemExit as end:
-        return int(end.code or 0)
-    try:
-        run(arguments)
-    except Refused as refused:
-        for reason in refused.reasons:
-            print(reason, file=sys.stderr)
-        return REFUSED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return REFUSED
-    return DONE
+    return exit_code(parser(), run, argv)
 
 
 def run(arguments: argparse.Namespace) -> None:

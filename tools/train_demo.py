@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from converter.exit_code import exit_code
 from converter.port import Port
 from graphs import Filler, Layer, Network, Node, infer, run_reference
 from graphs.emit import build
@@ -30,8 +31,6 @@ from graphs.names import name_values
 from graphs.tensorflow1 import tensorflow1
 from weights import Parameter, Refused
 from weights.staging import staged
-
-DONE, REFUSED = 0, 2
 
 DEMO = Path(__file__).resolve().parent / "demo"
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -259,20 +258,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code: 0 done, 2 could not do it (a line on stderr says why)."""
-    try:
-        arguments = parser().parse_args(argv)
-    except SystemExit as end:
-        return int(end.code or 0)
-    try:
-        run(arguments)
-    except Refused as refused:
-        for reason in refused.reasons:
-            print(reason, file=sys.stderr)
-        return REFUSED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return REFUSED
-    return DONE
+    return exit_code(parser(), run, argv)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -145,7 +145,7 @@ class TestFiles:
     def test_weights_without_a_definition(self, refusal, write):
         # Some carry the definition that they were trained with; this one has names and numbers alone.
         lines = refusal(write("w.caffemodel", caffemodel("c", blob((5,), bytes(20)))), "-o", "out.pb")
-        assert lines == ["w.caffemodel: layer 'c': type (none) is not supported"]
+        assert lines == ["w.caffemodel: holds weights without a definition; give the net's .prototxt too"]
 
     def test_definition_without_weights(self, refusal, net):
         assert refusal(net[0], "-o", "out.pb") == ["out.pb: needs weights; give the net's .caffemodel too"]

@@ -142,7 +142,7 @@ def test_npy_as_ports_pickle_it(net, tmp_path, form, protocol):
         "lists": {name: list(pair) for name, pair in layers.items()},
         "dicts": {name: {"weights": pair[0], "biases": pair[1]} for name, pair in layers.items()},
         "bytes keys": {name.encode(): {b"weights": pair[0], b"biases": pair[1]} for name, pair in layers.items()},
-        "tuples": {name: pair for name, pair in layers.items()},
+        "tuples": layers,
     }[form]
     head = b"\x93NUMPY\x01\x00"
     text = b"{'descr': '|O', 'fortran_order': False, 'shape': (), }"

@@ -7,9 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from weights.refused import Refused
-
-DONE, DIFFERS, REFUSED = 0, 1, 2
+from converter.exit_code import DIFFERS, DONE, exit_code
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,18 +45,7 @@ def _count(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code: 0 done, 1 the engines compute differently, 2 could not do it (a
     line on stderr says why)."""
-    try:
-        arguments = parser().parse_args(argv)
-    except SystemExit as end:
-        return int(end.code or 0)
-    try:
-        return run(arguments)
-    except Refused as refused:
-        for reason in refused.reasons:
-            print(reason, file=sys.stderr)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-    return REFUSED
+    return exit_code(parser(), run, argv)
 
 
 def run(arguments: argparse.Namespace) -> int:
