@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -29,4 +30,7 @@ def exit_code(
             print(reason, file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  for the interpreter's last flush
+        return DONE
     return REFUSED

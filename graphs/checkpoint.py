@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from graphs.emit import build
+from graphs.fillers import initialized
 from graphs.names import Names
 from graphs.network import Network, Shapes
 from graphs.tensorflow1 import tensorflow1
@@ -28,11 +28,7 @@ def write_checkpoint(
     """
     tf = tensorflow1("a checkpoint")
     with tf.Graph().as_default() as graph:
-
-        def variable(name: str, shape: tuple[int, ...]) -> Any:
-            return tf.get_variable(name, shape, tf.float32, initializer=tf.zeros_initializer())
-
-        build(network, shapes, names, tf, variable)
+        build(network, shapes, names, tf, initialized(tf))
         saver = tf.train.Saver() if parameters else None
         meta = tf.train.export_meta_graph(graph=graph, saver_def=saver.as_saver_def() if saver else None)
     Path(f"{prefix}.meta").write_bytes(meta.SerializeToString(deterministic=True))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphs.channels_last import channels_last
-from graphs.layer import Site, Tensor, listed
+from graphs.layer import ParameterSpec, Site, Tensor, listed
 from graphs.layers.data import Input
 from graphs.names import Names
 from graphs.network import Inferred, Network, Shapes
@@ -57,19 +57,19 @@ def placeholder_shape(shape: tuple[int, ...]) -> list[int | None]:
 
 
 def build(
-    network: Network, shapes: Shapes, names: Names, tf: Any, variable: Callable[[str, tuple[int, ...]], Tensor]
+    network: Network, shapes: Shapes, names: Names, tf: Any, variable: Callable[[str, ParameterSpec], Tensor]
 ) -> list[Emitted]:
     """Adds the network to ``tf``'s default graph and returns every layer's tops.
 
-    ``variable`` makes the tensor of a parameter from its name and its shape in TensorFlow's layout; each is made
-    once. Every operation that ``names`` plans bears exactly that name.
+    ``variable`` makes the tensor of a parameter, in TensorFlow's layout, from its name and its declaration; each is
+    made once. Every operation that ``names`` plans bears exactly that name.
     """
     graph = tf.get_default_graph()
     tensors: dict[str, Tensor] = {}
     for layer, variables in zip(shapes, names.variables):
         for spec, name in zip(layer.parameters, variables):
             if name not in tensors:
-                tensors[name] = variable(name, spec.layout.tensorflow)
+                tensors[name] = variable(name, spec)
     for name in (name for tops in names.tops for name in tops):
         graph.unique_name(name)  # no operation within a layer may take it first
     # A name that ends in a slash is taken as it stands.

@@ -1,10 +1,11 @@
-"""Caffe's fillers: the first values of parameters that are not loaded."""
+"""Caffe's fillers: the first values of parameters that are not loaded, in NumPy and as TensorFlow's initializers."""
 
 from __future__ import annotations
 
 import math
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -80,3 +81,33 @@ FILLERS: dict[str, Callable[[np.random.Generator, Filler, Shape], np.ndarray]] =
     "bilinear": _bilinear,
 }
 """Caffe's filler type -> what draws it."""
+
+
+def initializer(tf: Any, spec: ParameterSpec) -> Any:
+    """Returns TensorFlow's initializer for a parameter's filler, None for a filler that it has none for (sparse
+    gaussian, positive_unitball, bilinear)."""
+    filler = spec.filler
+    if filler.type == "constant":
+        return tf.constant_initializer(filler.value) if filler.value else tf.zeros_initializer()
+    if filler.type == "uniform":
+        return tf.random_uniform_initializer(filler.min, filler.max)
+    if filler.type == "gaussian" and filler.sparse < 0:
+        return tf.random_normal_initializer(filler.mean, filler.std)
+    if filler.type == "xavier":
+        limit = math.sqrt(3 / _fans(filler, spec.layout.caffe))
+        return tf.random_uniform_initializer(-limit, limit)
+    if filler.type == "msra":
+        return tf.random_normal_initializer(0.0, math.sqrt(2 / _fans(filler, spec.layout.caffe)))
+    return None
+
+
+def initialized(tf: Any) -> Callable[[str, ParameterSpec], Any]:
+    """Returns the function that makes a parameter's variable, which its filler initializes."""
+
+    def variable(name: str, spec: ParameterSpec) -> Any:
+        first = initializer(tf, spec)
+        if first is None:
+            first = tf.constant_initializer(spec.layout.to_tensorflow(filled(spec, seed=name)))
+        return tf.get_variable(name, spec.layout.tensorflow, tf.float32, initializer=first)
+
+    return variable

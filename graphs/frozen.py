@@ -31,7 +31,9 @@ def write_frozen(
     """
     tf = tensorflow1("a frozen graph")
     with tf.Graph().as_default() as graph:
-        build(network, shapes, names, tf, lambda name, shape: tf.placeholder(tf.float32, shape, name=name))
+        build(
+            network, shapes, names, tf, lambda name, spec: tf.placeholder(tf.float32, spec.layout.tensorflow, name=name)
+        )
         definition = graph.as_graph_def()
     with open(path, "wb") as file:
         constants = [parameters[node.name] for node in definition.node if node.name in parameters]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from graphs.emit import build
+from graphs.fillers import initialized
 from graphs.layers.data import Input
 from graphs.names import Names
 from graphs.network import Network, Shapes
@@ -21,11 +21,7 @@ def write_saved_model(
     names of Caffe's blobs."""
     tf = tensorflow1("a SavedModel")
     with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
-
-        def variable(name: str, shape: tuple[int, ...]) -> Any:
-            return tf.get_variable(name, shape, tf.float32, initializer=tf.zeros_initializer())
-
-        emitted = build(network, shapes, names, tf, variable)
+        emitted = build(network, shapes, names, tf, initialized(tf))
         for one in tf.global_variables():
             value = one.initializer.inputs[1]
             session.run(one.initializer, {value: parameters[one.op.name].tensorflow()})

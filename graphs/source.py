@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import keyword
 import re
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from graphs.emit import Emitted, emit
+from graphs.fillers import initializer
+from graphs.layer import Filler
 from graphs.layers.data import Input
 from graphs.names import Names
 from graphs.network import Network, Shapes
@@ -16,14 +21,14 @@ WIDTH = 100
 
 _MODULE = '''"""{title} as a TensorFlow 1 style graph, in channels-last layout. Made by caffeport from {made_from}.
 
-    python {{file}} WEIGHTS            prints every variable's and output's shape
+    python THIS_FILE WEIGHTS        prints every variable's and output's shape
 
 WEIGHTS is the .npz or the checkpoint that was converted from the same model. From Python:
 
     with tf.Graph().as_default(), tf.Session() as session:
         tensors = build()
         load(session, WEIGHTS)
-        session.run(tensors[{example!r}], {{{{tensors[{fed!r}]: pictures}}}})
+        session.run(tensors[{example}], {{tensors[{fed}]: pictures}})
 """
 
 import sys
@@ -31,8 +36,8 @@ import sys
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-INPUTS = {inputs!r}
-OUTPUTS = {outputs!r}
+INPUTS = {inputs}
+OUTPUTS = {outputs}
 
 
 def build():
@@ -58,7 +63,7 @@ def load(session, path):
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit(__doc__.format(file=sys.argv[0]))
+        sys.exit(__doc__)
     with tf.Graph().as_default(), tf.Session() as session:
         tensors = build()
         load(session, sys.argv[1])
@@ -83,7 +88,9 @@ def network_source(network: Network, shapes: Shapes, names: Names, made_from: st
 
     def parameter(name: str) -> Any:
         if name not in variables:
-            variables[name] = RECORDING_TF.get_variable(name, list(specs[name].layout.tensorflow))
+            spec = specs[name]
+            first = initializer(RECORDING_TF, spec) if spec.filler != Filler() else None
+            variables[name] = RECORDING_TF.get_variable(name, list(spec.layout.tensorflow), initializer=first)
         return variables[name]
 
     emitted = emit(network, shapes, names, RECORDING_TF, parameter)
@@ -96,13 +103,18 @@ def network_source(network: Network, shapes: Shapes, names: Names, made_from: st
     return _MODULE.format(
         title=_plain(network.name) or "A network",
         made_from=_plain(made_from) or "a definition",
-        inputs=inputs,
-        outputs=outputs,
-        example=outputs[0] if outputs else "",
-        fed=inputs[0] if inputs else "",
+        inputs=_quoted(inputs),
+        outputs=_quoted(outputs),
+        example=_quoted(outputs[0] if outputs else ""),
+        fed=_quoted(inputs[0] if inputs else ""),
         body="\n".join(lines),
-        returned="\n".join(f"        {name!r}: {variable}," for name, variable in returned),
+        returned="\n".join(f"        {_quoted(name)}: {variable}," for name, variable in returned),
     )
+
+
+def _quoted(value: str | list[str]) -> str:
+    """Returns strings as Python source, in double quotes."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _plain(text: str) -> str:
@@ -191,13 +203,26 @@ class _Printer:
     def _print(self, value: Any, indent: int, used: int = 0) -> str:
         """Returns ``value`` as source; on one line where it fits in WIDTH, else an argument a line."""
         flat = self._flat(value)
-        if indent + used + len(flat) < WIDTH or not isinstance(value, Call) or id(value) in self.variables:
+        if indent + used + len(flat) < WIDTH or id(value) in self.variables:
             return flat
         inner = indent + 4
+        if isinstance(value, (list, tuple)):
+            return self._list(value, indent)
+        if not isinstance(value, Call):
+            return flat
         arguments = [self._print(one, inner) for one in value.arguments]
         arguments += [f"{name}={self._print(one, inner, len(name) + 1)}" for name, one in value.keywords.items()]
         joined = "".join(f"\n{' ' * inner}{argument}," for argument in arguments)
         return f"{value.function}({joined}\n{' ' * indent})"
+
+    def _list(self, value: Sequence[Any], indent: int) -> str:
+        """Returns a list that is too long for a line: its numbers in filled lines, anything else one a line."""
+        inner = " " * (indent + 4)
+        items = [self._print(one, indent + 4) for one in value]
+        if all(isinstance(one, (int, float)) for one in value):
+            body = textwrap.fill(", ".join(items), WIDTH, initial_indent=inner, subsequent_indent=inner)
+            return f"[\n{body},\n{' ' * indent}]"
+        return "[" + "".join(f"\n{inner}{item}," for item in items) + f"\n{' ' * indent}]"
 
     def _flat(self, value: Any) -> str:
         if id(value) in self.variables:
@@ -214,4 +239,4 @@ class _Printer:
             return value.name
         if isinstance(value, float) and value in (float("inf"), float("-inf")):
             return f'float("{value}")'
-        return repr(value)
+        return _quoted(value) if isinstance(value, str) else repr(value)

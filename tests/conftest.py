@@ -111,7 +111,7 @@ def run_layer() -> Iterator[Callable[..., np.ndarray]]:
         }
         with tf.Graph().as_default(), tf.Session() as session:
             emitted = build(
-                network, shapes, names, tf, lambda name, shape: tf.constant(parameters[name].tensorflow(), name=name)
+                network, shapes, names, tf, lambda name, spec: tf.constant(parameters[name].tensorflow(), name=name)
             )
             feeds = {
                 one.tops[0]: np.moveaxis(bottom, 1, -1) if bottom.ndim >= 4 else bottom

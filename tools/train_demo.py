@@ -20,6 +20,7 @@ from converter.port import Port
 from graphs import Filler, Layer, Network, Node, infer, run_reference
 from graphs.emit import build
 from graphs.fillers import filled
+from graphs.layer import ParameterSpec
 from graphs.layers.convolution import Convolution
 from graphs.layers.data import Input, Transform
 from graphs.layers.elementwise import Dropout, ReLU
@@ -166,15 +167,9 @@ def train(
     network = demo_network()
     shapes = infer(network)
     names = name_values(shapes)
-    specs = {
-        name: spec
-        for layer, variables in zip(shapes, names.variables)
-        for name, spec in zip(variables, layer.parameters)
-    }
     rng = np.random.default_rng(seed)
 
-    def variable(name: str, shape: tuple[int, ...]) -> Any:
-        spec = specs[name]
+    def variable(name: str, spec: ParameterSpec) -> Any:
         return tf.get_variable(name, initializer=spec.layout.to_tensorflow(filled(spec, f"{name} {seed}")))
 
     with tf.Graph().as_default(), tf.Session() as session:
@@ -197,7 +192,9 @@ def train(
             report(step + 1, session.run([loss, update], feeds)[0])
         trained = session.run({variable.op.name: variable for variable in tf.trainable_variables()})
     parameters = {
-        name: Parameter(name, spec.layout, spec.layout.to_caffe(trained[name])) for name, spec in specs.items()
+        name: Parameter(name, spec.layout, spec.layout.to_caffe(trained[name]))
+        for layer, variables in zip(shapes, names.variables)
+        for name, spec in zip(variables, layer.parameters)
     }
     return Port(network, shapes, names, parameters, notes=(), sources=())
 

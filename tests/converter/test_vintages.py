@@ -128,7 +128,7 @@ def test_a_data_layer_that_does_not_say_its_shape():
     ("layer", "expected"),
     [
         ('type: "ImageData" image_data_param { batch_size: 2 new_height: 13 new_width: 11 }', (2, 3, 13, 11)),
-        ('type: "ImageData" image_data_param { batch_size: 2 new_height: 5 new_width: 11 is_color: false }', (2, 1, 5, 11)),
+        ('type: "ImageData" image_data_param { new_height: 5 new_width: 7 is_color: false }', (1, 1, 5, 7)),
         ('type: "MemoryData" memory_data_param { batch_size: 7 channels: 2 height: 5 width: 3 }', (7, 2, 5, 3)),
         ('type: "DummyData" dummy_data_param { shape { dim: 2 dim: 5 } }', (2, 5)),
         ('type: "DummyData" dummy_data_param { num: 2 channels: 3 height: 5 width: 7 }', (2, 3, 5, 7)),

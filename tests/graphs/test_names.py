@@ -36,7 +36,7 @@ def in_tensorflow(net):
     shapes = infer(net)
     names = name_values(shapes)
     with tf.Graph().as_default() as graph:
-        build(net, shapes, names, tf, lambda name, shape: tf.placeholder(tf.float32, shape, name=name))
+        build(net, shapes, names, tf, lambda name, spec: tf.placeholder(tf.float32, spec.layout.tensorflow, name=name))
         return names, {operation.name for operation in graph.get_operations()}
 
 

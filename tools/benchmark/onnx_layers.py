@@ -77,13 +77,15 @@ def _convolution(layer: Convolution, at: Place) -> list[Any]:
             strides=layer.strides,
             pads=layer.pads * 2,
             dilations=layer.dilations,
-            group=layer.group,
+            group=at.bottoms[0][1] // next(iter(at.parameters.values())).shape[1],
         )
     ]
 
 
 @nodes_of.register
 def _pooling(layer: Pooling, at: Place) -> list[Any]:
+    if len(at.makes) > 1:
+        raise ValueError("has a second top, the places of its maxima, which has no ONNX form here")
     if layer.global_pooling:
         return [_node("GlobalMaxPool" if layer.pool == "MAX" else "GlobalAveragePool", list(at.reads), at.top)]
     kernel, size, out = layer.kernel(at.bottoms[0]), at.bottoms[0][2:], at.tops[0][2:]

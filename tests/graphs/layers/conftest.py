@@ -193,7 +193,9 @@ def _moved(array: np.ndarray, source: int, target: int) -> np.ndarray:
 def _built(tf: Any, session: Any, plan: Plan, parameters: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Returns the tensors of a network by name, built by its definitions."""
     network, shapes, names = plan
-    emitted = build(network, shapes, names, tf, lambda name, shape: tf.constant(parameters[name], tf.float32, shape))
+    emitted = build(
+        network, shapes, names, tf, lambda name, spec: tf.constant(parameters[name], tf.float32, spec.layout.tensorflow)
+    )
     return {name: tensor for one, planned in zip(emitted, names.tops) for tensor, name in zip(one.tops, planned)}
 
 
