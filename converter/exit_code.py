@@ -30,7 +30,7 @@ def exit_code(
             print(reason, file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+    except (BrokenPipeError, SystemExit):  # the reader, `head` for one, has seen enough; rich exits where this is so
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  for the interpreter's last flush
         return DONE
     return REFUSED
