@@ -1,7 +1,7 @@
 """What a network computed on pictures, as values: the truth that a port is held against.
 
-A ``Recording`` (in a file) and a live engine both are a ``Truth``: facts that hold for all of it, and runs, each a batch
-of pictures with the value of every layer right after that layer. Shapes and values lie in Caffe's order (N, C, H, W).
+A ``Recording`` (in a file) and a live engine both are a ``Truth``: facts that hold for all of it, and runs, each a
+batch of pictures with the value of every layer right after that layer. Shapes and values lie in Caffe's order (N, C, H, W).
 """
 
 from __future__ import annotations

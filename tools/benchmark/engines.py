@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar
 
 import numpy as np
@@ -78,6 +79,7 @@ class OpenCV(Engine):
     name, module, reads = "OpenCV", "cv2", "definition"
 
     def __init__(self, subject: Subject, threads: int) -> None:
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what goes wrong is raised as well
         import cv2
 
         self.cv2 = cv2

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from converter.sources import CAFFEMODEL, DEFINITION
 from weights import Refused, Shape
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Subject:
     """One network: its files, and the ends by which an engine feeds and reads it.
 
     ``inputs`` is blob -> shape in Caffe's layout, -1 for a free batch; ``makers`` names, for each output in order, the
-    layer that makes it. ``absent`` says of a file that is not there why that is so.
+    layer that makes it. ``absent`` has, for a field whose file is not to be had, the reason.
     """
 
     frozen: Path
@@ -76,18 +77,20 @@ def _of_graph(path: Path) -> Subject:
 def _of_port(port: Port, frozen: Path, folder: Path) -> Subject:
     makers = {top: layer.node.name for layer in port.shapes for top in layer.node.tops}
     shapes = {top: shape for layer in port.shapes for top, shape in zip(layer.node.tops, layer.open_tops)}
-    paths = {source.kind: source.path for source in port.sources}
+    caffe = {source.kind: source.path for source in port.sources}
     onnx, absent = folder / "port.onnx", {}
+    if DEFINITION not in caffe or (port.parameters and CAFFEMODEL not in caffe):
+        absent["definition"] = "reads Caffe's own .prototxt and .caffemodel only"
     try:
         _write_onnx(port, onnx)
     except Refused as refused:
-        absent = {"onnx": "; ".join(refused.reasons)}
+        absent["onnx"] = "; ".join(refused.reasons)
     return Subject(
         frozen,
         {blob: shapes[blob] for blob in port.network.inputs},
-        paths["definition"],
-        paths.get("weights"),
-        None if absent else onnx,
+        caffe.get(DEFINITION),
+        caffe.get(CAFFEMODEL),
+        onnx,
         tuple(makers[blob] for blob in port.network.outputs),
         absent,
     )
