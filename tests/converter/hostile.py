@@ -1,6 +1,8 @@
 """Feeds damaged copies of one file to the command line, in a process of its own, and counts what each got.
 
-    python hostile.py DEFINITION FILE KIND...
+    python hostile.py FILE ENDING KIND... -- ARGUMENT...
+
+ARGUMENT is what the command line gets, {} standing for the damaged copy; ENDING what is to be written.
 
 Prints JSON: for each KIND of damage, how many were refused and how many gave a correct result, then the peak memory.
 Exits with 1, and says why, at the first traceback, wrong result, page of errors or file left behind.
@@ -12,6 +14,7 @@ import contextlib
 import io
 import json
 import random
+import re
 import resource
 import sys
 import tempfile
@@ -71,34 +74,47 @@ def attempt(arguments: list[str], output: Path) -> int:
     return code
 
 
-def main_hostile(definition: Path, file: Path, kinds: list[str]) -> int:
+def main_hostile(file: Path, ending: str, kinds: list[str], arguments: list[str]) -> int:
     """Runs all damage of these kinds; returns the exit code."""
     data, counts = file.read_bytes(), {}
     with tempfile.TemporaryDirectory() as folder:
-        damaged, output = Path(folder) / "in" / file.name, Path(folder) / "out" / "port.npz"
+        damaged, output = Path(folder) / "in" / file.name, Path(folder) / "out" / f"port{ending}"
         damaged.parent.mkdir()
         output.parent.mkdir()
-        companions = {}
-        if file.name.endswith((".index", ".data-00000-of-00001")):
-            prefix = file.name.removesuffix(".index").removesuffix(".data-00000-of-00001")
-            companions = {path.name: path.read_bytes() for path in file.parent.glob(prefix + ".*")}
-        for name, content in companions.items():
-            (damaged.parent / name).write_bytes(content)
+        for companion in companions(file):
+            (damaged.parent / companion.name).write_bytes(companion.read_bytes())
         for kind in kinds:
             got: Counter[str] = Counter()
             for number, variant in enumerate(KINDS[kind](data)):
                 damaged.write_bytes(variant)
                 try:
-                    code = attempt([str(definition), str(damaged)], output)
+                    code = attempt([argument.replace("{}", str(damaged)) for argument in arguments], output)
                 except BaseException as error:
                     print(f"{kind} {number}: {type(error).__name__}: {error}", file=sys.stderr)
                     raise
                 got["read" if code == 0 else "refused"] += 1
             counts[kind] = dict(got)
-    counts["peak MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    counts["peak MiB"] = peak_mib()
     print(json.dumps(counts))
     return 0
 
 
+def peak_mib() -> int:
+    """Returns this process's own peak memory; what getrusage says begins with that of the process it was forked from."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) // 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def companions(file: Path) -> list[Path]:
+    """Returns the other files of a checkpoint."""
+    for part in (".index", ".data-00000-of-00001"):
+        if file.name.endswith(part):
+            return list(file.parent.glob(file.name.removesuffix(part) + ".*"))
+    return []
+
+
 if __name__ == "__main__":
-    sys.exit(main_hostile(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]))
+    split = sys.argv.index("--")
+    sys.exit(main_hostile(Path(sys.argv[1]), sys.argv[2], sys.argv[3:split], sys.argv[split + 1 :]))

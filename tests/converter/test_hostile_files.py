@@ -4,10 +4,13 @@ behind, or a lot of memory."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -15,6 +18,7 @@ import pytest
 
 import converter
 from converter.__main__ import main
+from weights import Layout, Parameter, Refused
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "mini_alexnet"
 HOSTILE = Path(__file__).parent / "hostile.py"
@@ -33,25 +37,60 @@ def files(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("ending", [*WITHOUT_TENSORFLOW, "ckpt.index", "ckpt.data-00000-of-00001", "pb"])
-def test_damaged_weights(files, ending, record_property):
-    command = [sys.executable, str(HOSTILE), str(GOLDEN / "net.prototxt"), str(files / f"w.{ending}"), *KINDS]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=500)
+def damage(file: Path, *arguments: str, ending: str = ".npz", kinds: tuple[str, ...] = KINDS) -> dict[str, Any]:
+    """Feeds damaged copies of ``file`` to the command line and returns how many were refused and read, by kind."""
+    command = [sys.executable, str(HOSTILE), str(file), ending, *kinds, "--", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=500)
     assert done.returncode == 0, done.stderr[-2000:]
     counts = json.loads(done.stdout)
-    print(f"{ending}: {counts}")
-    record_property("hostile", counts)
+    print(f"\n{file.name}: {counts}")
+    return counts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [*WITHOUT_TENSORFLOW, "ckpt.index", "ckpt.data-00000-of-00001", "pb"])
+def test_damaged_weights(files, ending):
+    counts = damage(files / f"w.{ending}", str(GOLDEN / "net.prototxt"), "{}")
     assert sum(counts["truncated"].values()) == 100
     if "data" not in ending and ending != "pb":
         assert counts["truncated"].get("read", 0) == 0, "a file cut short was taken for whole"
     assert counts["peak MiB"] < (1000 if ending in WITHOUT_TENSORFLOW else 1500)  # TensorFlow alone takes 500
 
 
-def environment() -> dict[str, str]:
-    import os
+@pytest.mark.slow
+def test_damaged_definitions():
+    counts = damage(GOLDEN / "net.prototxt", "{}", ending=".prototxt")
+    assert counts["truncated"]["refused"] > 90  # a cut between two layers leaves a net, and a shorter one is a net too
+    assert counts["peak MiB"] < 1000
 
-    return {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+@pytest.mark.slow
+def test_damaged_mean_pictures(tmp_path):
+    np.save(tmp_path / "mean.npy", np.random.default_rng(0).uniform(0, 255, (3, 31, 37)).astype(np.float32))
+    converter.convert(GOLDEN / "net.prototxt", tmp_path / "mean.npy").save(tmp_path / "mean.binaryproto")
+    for name in ("mean.npy", "mean.binaryproto"):
+        counts = damage(tmp_path / name, str(GOLDEN / "net.prototxt"), "{}", ending=".binaryproto")
+        assert counts["truncated"] == {"refused": 100}
+        assert counts["peak MiB"] < 1000
+
+
+@pytest.mark.slow
+def test_damaged_deep_compression(shared):
+    model = shared / "models/squeezenet"
+    file = model / "compressed_SqueezeNet.net"
+    counts = damage(file, str(model / "deploy.prototxt"), "{}", kinds=("truncated", "lying", "noise"))
+    assert counts["truncated"] == {"refused": 100}
+    assert counts["peak MiB"] < 1000
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_layers(tmp_path):
+    text = 'layer { name: "x" type: "Input" top: "x0" input_param { shape { dim: 2 dim: 3 } } }\n'
+    text += "".join(f'layer {{ name: "r{i}" type: "ReLU" bottom: "x{i}" top: "x{i + 1}" }}\n' for i in range(100_000))
+    (tmp_path / "net.prototxt").write_text(text)
+    assert main([str(tmp_path / "net.prototxt"), "-o", str(tmp_path / "again.prototxt")]) == 0
+    assert (tmp_path / "again.prototxt").read_text().count('type: "ReLU"') == 100_000
 
 
 NET = """
@@ -169,14 +208,10 @@ def test_safetensors_whose_header_lies(tmp_path, refusal):
     assert refusal("w.safetensors").startswith("is no whole safetensors file: ")
 
 
-def test_two_gigabytes_are_refused_before_the_work_starts(tmp_path, capsys, monkeypatch):
+def test_two_gigabytes_are_refused_before_the_work_starts(tmp_path):
     (tmp_path / "net.prototxt").write_text(NET)
     port = converter.convert(tmp_path / "net.prototxt")
     huge = np.broadcast_to(np.float32(0), (1 << 15, 1 << 15))
-    from dataclasses import replace
-
-    from weights import Layout, Parameter, Refused
-
     port = replace(port, parameters={"fc/weights": Parameter("fc/weights", Layout(huge.shape), huge)})
     for ending in ("pb", "caffemodel"):
         with pytest.raises(Refused, match=r"the weights are 4.0 GiB, and one protobuf message ends at 2 GiB; write a"):
