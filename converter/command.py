@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from converter.outputs import check
-from converter.port import convert
-from converter.summary import describe_file, print_summary
-from weights import Refused
-from weights.refused import one_line
+from weights.refused import Refused, one_line
+
+if TYPE_CHECKING:
+    from converter.port import Port
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -18,6 +18,10 @@ def execute(arguments: argparse.Namespace) -> None:
     missing = [source for source in arguments.sources if not _exists(Path(source))]
     if missing:
         raise Refused(*(f"{source}: no such file" for source in missing))
+
+    from converter.outputs import check  # only now: a wrong file name is told at once
+    from converter.port import convert
+
     port = convert(
         *arguments.sources,
         phase=arguments.phase,
@@ -31,12 +35,24 @@ def execute(arguments: argparse.Namespace) -> None:
     for note in port.notes:
         print(f"note: {one_line(note)}", file=sys.stderr)
     if not arguments.output:
+        from converter.summary import print_summary
+
         print_summary(port)
         return
     for output in arguments.output:
         check(port, output)
     for output in arguments.output:
-        print(one_line(describe_file(port, port.save(output))))
+        print(one_line(_describe_file(port, port.save(output))))
+
+
+def _describe_file(port: Port, files: list[Path]) -> str:
+    """Returns the line that says what was written: ``alexnet.pb, 232.6 MiB (and alexnet.pb.json)``."""
+    size = sum(file.stat().st_size for file in files)
+    others = ", ".join(file.name for file in files[1:])
+    unit, scale = ("MiB", 2**20) if size >= 2**20 else ("KiB", 2**10)
+    ends = f"{', '.join(port.network.inputs)} -> {', '.join(port.network.outputs)}"
+    first = files[0]
+    return f"{first}: {size / scale:,.1f} {unit}, {ends}" + (f" (with {others})" if others else "")
 
 
 def _exists(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from typing import TYPE_CHECKING
 
@@ -64,18 +63,3 @@ def _batch(port: Port) -> str:
     sizes = sorted({shape[0] for shape in inputs})
     batch = f"batch {' and '.join(map(str, sizes))}" if sizes else "no input"
     return batch + (" as defined; the graph takes any" if port.shapes.free_batch else ", fixed by a layer")
-
-
-def describe_file(port: Port, files: list) -> str:
-    """Returns the line that says what was written: ``alexnet.pb, 232.6 MiB (and alexnet.pb.json)``."""
-    size = sum(file.stat().st_size for file in files)
-    others = ", ".join(file.name for file in files[1:])
-    unit, scale = ("MiB", 2**20) if size >= 2**20 else ("KiB", 2**10)
-    ends = f"{', '.join(port.network.inputs)} -> {', '.join(port.network.outputs)}"
-    first = files[0]
-    return f"{first}: {size / scale:,.1f} {unit}, {ends}" + (f" (with {others})" if others else "")
-
-
-def parameter_count(port: Port) -> int:
-    """Returns the number of values in all parameters."""
-    return sum(math.prod(parameter.layout.caffe) for parameter in port.parameters.values())

@@ -60,7 +60,7 @@ def by_the_letter(layer, offsets, confidences, priors):
             own = offsets[n].reshape(count, -1, 4)[:, 0 if layer.share_location else label]
             placed = [decoded(layer, *one) for one in zip(boxes, variances, own)]
             threshold = -math.inf if layer.confidence_threshold is None else layer.confidence_threshold
-            order = [i for i in range(count) if scores[i, label] > threshold]
+            order = [i for i in range(count) if scores[i, label] > np.float32(threshold)]
             order.sort(key=lambda i: -scores[i, label])  # stable, as SSD's
             top_k = layer.nms_param.top_k
             if top_k is not None and top_k > -1:
