@@ -100,7 +100,7 @@ def main_hostile(file: Path, ending: str, kinds: list[str], arguments: list[str]
 
 
 def peak_mib() -> int:
-    """Returns this process's own peak memory; what getrusage says begins with that of the process it was forked from."""
+    """Returns this process's own peak memory; what getrusage says begins with its parent's."""
     status = Path("/proc/self/status")
     if status.exists():
         return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) // 1024
