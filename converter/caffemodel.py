@@ -50,7 +50,7 @@ class Caffemodel:
     blobs: Blobs
 
 
-def parse_caffemodel(data: bytes) -> Caffemodel:
+def parse_caffemodel(data: bytes | memoryview) -> Caffemodel:
     """Returns what a .caffemodel of any vintage holds, its arrays not copied.
 
     Raises Refused where the bytes are no .caffemodel, are cut short, or a blob does not have as many numbers as its
@@ -144,7 +144,7 @@ def _shape(proto: BlobProto) -> tuple[int, ...]:
     return shape
 
 
-def parse_blob(data: bytes) -> np.ndarray:
+def parse_blob(data: bytes | memoryview) -> np.ndarray:
     """Returns the array of a serialized BlobProto. Raises ValueError where it is none, or contradicts itself."""
     return _array(memoryview(data), Field(0, wire.LENGTH_DELIMITED, 0, 0, len(data)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -52,9 +53,10 @@ class Source:
         return self.path.name
 
     @cached_property
-    def data(self) -> bytes:
-        """The file's bytes."""
-        return self.path.read_bytes()
+    def data(self) -> memoryview:
+        """The file's bytes, where they lie on the disk: what is read of them is copied by whoever needs it."""
+        with open(self.path, "rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     @property
     def files(self) -> list[Path]:
@@ -69,12 +71,7 @@ class Source:
         """The hexadecimal digest of its bytes."""
         digest = hashlib.sha256()
         for path in self.files:
-            if "data" in self.__dict__:
-                digest.update(self.data)
-                continue
-            with open(path, "rb") as file:
-                while piece := file.read(1 << 20):
-                    digest.update(piece)
+            digest.update(Source(path, self.kind).data)
         return digest.hexdigest()
 
 
@@ -106,7 +103,8 @@ def is_mean(source: Source) -> bool:
     """Returns whether a source is a mean picture: a BlobProto, or an .npy of plain numbers."""
     if source.kind != NPY:
         return source.kind == MEAN
-    return b"'O'" not in source.data[:256] and b"|O" not in source.data[:256]
+    head = bytes(source.data[:256])
+    return b"'O'" not in head and b"|O" not in head
 
 
 def checkpoint_prefix(path: Path) -> Path | None:
@@ -148,9 +146,9 @@ def is_text(head: bytes) -> bool:
     return not any(byte < 9 or 13 < byte < 32 or byte == 127 for byte in head)
 
 
-def decoded(data: bytes) -> str:
+def decoded(data: bytes | memoryview) -> str:
     """Returns a text file's characters: UTF-8, or Latin-1 where it is not (comments in older encodings)."""
     try:
-        return data.decode("utf-8-sig")
+        return str(data, "utf-8-sig")
     except UnicodeDecodeError:
-        return data.decode("latin-1")
+        return str(data, "latin-1")

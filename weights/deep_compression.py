@@ -38,7 +38,7 @@ class Expected:
         return 4 * 2**self.bits + 4 * self.biases + -(-entries * self.bits // 8) + -(-entries // 2)
 
 
-def is_deep_compression(data: bytes, layers: Sequence[Expected]) -> bool:
+def is_deep_compression(data: memoryview, layers: Sequence[Expected]) -> bool:
     """Returns whether a file's counts add up to its very length for a net of these layers."""
     if not layers or len(data) < 4 * len(layers):
         return False
@@ -46,11 +46,11 @@ def is_deep_compression(data: bytes, layers: Sequence[Expected]) -> bool:
     return 4 * len(layers) + sum(layer.size(n) for layer, n in zip(layers, counts)) == len(data)
 
 
-def _counts(data: bytes, layers: Sequence[Expected]) -> list[int]:
+def _counts(data: memoryview, layers: Sequence[Expected]) -> list[int]:
     return np.frombuffer(data, "<u4", len(layers)).tolist()
 
 
-def read_deep_compression(data: bytes, layers: Sequence[Expected]) -> Stored:
+def read_deep_compression(data: memoryview, layers: Sequence[Expected]) -> Stored:
     """Returns every layer's weights and biases, float32. Raises Refused where an entry lies outside of its layer."""
     position = 4 * len(layers)
     stored: dict[str, dict[int | str, ArrayLike]] = {}
@@ -61,7 +61,7 @@ def read_deep_compression(data: bytes, layers: Sequence[Expected]) -> Stored:
     return Stored(stored, CAFFE)
 
 
-def _layer(layer: Expected, entries: int, piece: bytes) -> dict[int | str, ArrayLike]:
+def _layer(layer: Expected, entries: int, piece: memoryview) -> dict[int | str, ArrayLike]:
     codebook = np.frombuffer(piece, "<f4", 2**layer.bits)
     biases = np.frombuffer(piece, "<f4", layer.biases, offset=codebook.nbytes)
     packed = np.frombuffer(piece, np.uint8, offset=codebook.nbytes + biases.nbytes)

@@ -36,13 +36,13 @@ _OPCODES = {
 _PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
 
 
-def read_npy(data: bytes) -> Stored | np.ndarray:
+def read_npy(data: bytes | memoryview) -> Stored | np.ndarray:
     """Returns the layers in a pickled dict, or the array where the file holds one.
 
     Runs no code: the pickle may make arrays, dicts, lists, tuples, strings and numbers, and nothing else. Raises
     Refused where it would do more, is broken, or is no dict of layers.
     """
-    file = io.BytesIO(data)
+    file = io.BytesIO(bytes(data[:65536]))  # all that a header can be
     try:
         shape, in_fortran_order, dtype = read_npy_header(file)
         if not dtype.hasobject:
@@ -51,7 +51,7 @@ def read_npy(data: bytes) -> Stored | np.ndarray:
         raise error if isinstance(error, Refused) else Refused(f"is no whole .npy: {error}") from error
     if shape != ():
         raise Refused(f"holds an array of {shape} Python objects; expected one dict of layers")
-    return Stored(_layers(_unpickle(data[file.tell() :])), None)
+    return Stored(_layers(_unpickle(bytes(data[file.tell() :]))), None)
 
 
 def _plain(values: memoryview, shape: Shape, in_fortran_order: bool, dtype: np.dtype) -> np.ndarray:
