@@ -167,11 +167,11 @@ def _matters(one: _Found) -> bool:
 def _parameter(one: _Found, default: str, notes: list[str]) -> Parameter:
     array = np.asarray(one.array)
     layout = one.fits[0] if len(one.fits) == 1 else default
-    caffe = array.reshape(one.spec.layout.caffe) if layout == CAFFE else one.spec.layout.to_caffe(array)
-    if caffe.dtype != np.dtype("<f4"):
-        notes.append(f"{one.layer.node}: its {one.spec.name} are stored as {caffe.dtype}; the graph holds float32")
-        caffe = caffe.astype(np.float32)
-    return Parameter(one.variable, one.spec.layout, caffe)
+    array = array.reshape(one.spec.layout.caffe if layout == CAFFE else one.spec.layout.tensorflow)
+    if array.dtype != np.dtype("<f4"):
+        notes.append(f"{one.layer.node}: its {one.spec.name} are stored as {array.dtype}; the graph holds float32")
+        array = array.astype(np.float32)
+    return Parameter(one.variable, one.spec.layout, array, layout)
 
 
 def _fill(shapes: Shapes, names: Names, skip: Collection[str], bound: dict[str, Parameter]) -> Iterator[str]:

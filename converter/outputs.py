@@ -67,7 +67,7 @@ def check(port: Port, path: str | Path) -> None:
     needs = any(layer.parameters for layer in port.shapes) and ending not in _WITHOUT_WEIGHTS
     if needs and not port.parameters:
         raise Refused(f"{path}: needs weights; give the net's .caffemodel too")
-    size = sum(parameter.caffe.nbytes for parameter in port.parameters.values())
+    size = sum(parameter.array.nbytes for parameter in port.parameters.values())
     if ending in _WITHIN_PROTOBUF and size > LARGEST - (64 << 20):
         raise Refused(
             f"{path}: the weights are {size / 2**30:.1f} GiB, and one protobuf message ends at 2 GiB; write a "

@@ -51,7 +51,7 @@ def read_npy(data: bytes | memoryview) -> Stored | np.ndarray:
         raise error if isinstance(error, Refused) else Refused(f"is no whole .npy: {error}") from error
     if shape != ():
         raise Refused(f"holds an array of {shape} Python objects; expected one dict of layers")
-    return Stored(_layers(_unpickle(bytes(data[file.tell() :]))), None)
+    return Stored(_layers(_unpickle(memoryview(data)[file.tell() :])), None)
 
 
 def _plain(values: memoryview, shape: Shape, in_fortran_order: bool, dtype: np.dtype) -> np.ndarray:
@@ -132,14 +132,29 @@ class _Unpickler(pickle.Unpickler):
         return _NAMES[module, name]
 
 
-def _unpickle(data: bytes) -> Any:
+class _File(io.RawIOBase):
+    """Bytes as a file that copies none until they are read."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.left = data
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        count = min(len(into), len(self.left))
+        into[:count], self.left = self.left[:count], self.left[count:]
+        return count
+
+
+def _unpickle(data: memoryview) -> Any:
     try:
-        for opcode, argument, _ in pickletools.genops(data):
+        for opcode, argument, _ in pickletools.genops(io.BufferedReader(_File(data))):
             if opcode.name not in _OPCODES:
                 raise Refused(f"its pickle uses {opcode.name}; only arrays, dicts, lists and strings are read")
             if opcode.name in _PUTS and int(argument or 0) > len(data):
                 raise Refused("its pickle numbers its objects beyond its own length")
-        return _Unpickler(io.BytesIO(data), encoding="latin1").load()
+        return _Unpickler(io.BufferedReader(_File(data)), encoding="latin1").load()
     except Refused:
         raise
     except Exception as error:  # a broken pickle can raise anything

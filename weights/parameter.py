@@ -9,22 +9,29 @@ from dataclasses import dataclass
 import numpy as np
 
 from weights.layout import Layout
+from weights.stored import CAFFE
 
 
 @dataclass(frozen=True, eq=False)
 class Parameter:
-    """One array of a layer, held in Caffe's layout.
-
-    ``name`` is its TensorFlow variable, ``conv1/weights``; ``caffe`` has the shape ``layout.caffe``, float32.
+    """One array of a layer. ``name`` is its TensorFlow variable, ``conv1/weights``; ``array``, float32, lies in Caffe's
+    layout, or in TensorFlow's where ``held`` says so: what comes in TensorFlow's layout and leaves in it is not moved.
     """
 
     name: str
     layout: Layout
-    caffe: np.ndarray
+    array: np.ndarray
+    held: str = CAFFE
+
+    @property
+    def caffe(self) -> np.ndarray:
+        """The array in Caffe's layout, made anew at each use where it is held in the other."""
+        return self.array if self.held == CAFFE else self.layout.to_caffe(self.array)
 
     def tensorflow(self) -> np.ndarray:
-        """Returns the array in TensorFlow's layout, made anew at each call so that only one need be in memory."""
-        return self.layout.to_tensorflow(self.caffe)
+        """Returns the array in TensorFlow's layout, made anew at each call where it is held in the other, so that only
+        one need be in memory."""
+        return self.layout.to_tensorflow(self.array) if self.held == CAFFE else np.ascontiguousarray(self.array)
 
 
 def in_tensorflow_layout(parameters: Iterable[Parameter]) -> Iterator[tuple[str, np.ndarray]]:
