@@ -136,15 +136,23 @@ class _File(io.RawIOBase):
     """Bytes as a file that copies none until they are read."""
 
     def __init__(self, data: memoryview) -> None:
-        self.left = data
+        self.data, self.position = data, 0
 
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: len(self.data)}[whence]
+        return self.position
+
     def readinto(self, into: Any) -> int:
-        count = min(len(into), len(self.left))
-        into[:count], self.left = self.left[:count], self.left[count:]
-        return count
+        piece = self.data[self.position : self.position + len(into)]
+        into[: len(piece)] = piece
+        self.position += len(piece)
+        return len(piece)
 
 
 def _unpickle(data: memoryview) -> Any:
