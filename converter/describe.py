@@ -75,7 +75,8 @@ def _unknown_types(layers: list[LayerParameter]) -> list[str]:
     problems = []
     for type_name, names in unknown.items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        problems.append(f"layer {', '.join(names[:3])}{more}: type {type_name or '(none)'} is not supported")
+        way_out = "; register a definition of it (graphs.layer), or take the layer out" if type_name else ""
+        problems.append(f"layer {', '.join(names[:3])}{more}: type {type_name or '(none)'} is not supported{way_out}")
     return problems
 
 
