@@ -1,7 +1,8 @@
 """What a network computed on pictures, as values: the truth that a port is held against.
 
 A ``Recording`` (in a file) and a live engine both are a ``Truth``: facts that hold for all of it, and runs, each a
-batch of pictures with the value of every layer right after that layer. Shapes and values lie in Caffe's order (N, C, H, W).
+batch of pictures with the value of every layer right after that layer. Shapes and values are in Caffe's order, N, C,
+H, W.
 """
 
 from __future__ import annotations
@@ -195,13 +196,14 @@ def statistics_of(array: np.ndarray) -> Statistics:
         return Statistics(0.0, 0.0, 0.0)
     flat = array.reshape(-1)
     absmax = max(float(flat.max()), -float(flat.min()))  # either is NaN where any value is
-    square = float(np.einsum("i,i->", flat, flat, dtype=np.float64))
-    return Statistics(absmax, math.sqrt(square / flat.size), float(flat.mean(dtype=np.float64)))
+    with np.errstate(invalid="ignore", over="ignore"):
+        square = float(np.einsum("i,i->", flat, flat, dtype=np.float64))
+        return Statistics(absmax, math.sqrt(square / flat.size), float(flat.mean(dtype=np.float64)))
 
 
 def whole(array: np.ndarray) -> Value:
     """Returns a blob, whole, as float32."""
-    kept = np.ascontiguousarray(array, np.float32)
+    kept = np.ascontiguousarray(array, np.float32).reshape(np.shape(array))  # else a scalar grows an axis
     return Value(kept.shape, kept, None, statistics_of(kept))
 
 

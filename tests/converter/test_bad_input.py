@@ -250,8 +250,8 @@ class TestDefinitions:
         assert refusal(write("net.prototxt", text)) == [
             "net.prototxt: layer 'u0', 'u2', 'u3' and 2 more: type Foo is not supported; register a definition of it "
             "(graphs.layer), or take the layer out",
-            "net.prototxt: layer 'u1': type Bar is not supported; register a definition of it (graphs.layer), or take the "
-            "layer out",
+            "net.prototxt: layer 'u1': type Bar is not supported; register a definition of it (graphs.layer), or take "
+            "the layer out",
         ]
 
     def test_no_type(self, refusal, write):

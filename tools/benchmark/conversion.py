@@ -37,10 +37,11 @@ def run(definition: Path, weights: Path, runs: int) -> None:
 
     Raises Refused where the files are missing or do not convert.
     """
+    busy_before = machine()
     rows = measure(definition, weights, runs)
     headline = [
-        f"{weights.name}, {weights.stat().st_size / 1e6:,.1f} MB; {machine()}",
-        f"whole processes in turns, {runs} runs of each after one to warm up; times are medians, memory is the largest "
+        f"{weights.name}, {weights.stat().st_size / 1e6:,.1f} MB; {busy_before}",
+        f"whole processes in turns, each {runs} times after once to warm up; times are medians, memory is the largest "
         "peak; 1 MB is 10^6 bytes",
     ]
     print_table(headline, COLUMNS, (row.cells() for row in rows))

@@ -82,11 +82,14 @@ def run(sources: Sequence[str], plan: Plan, csv_path: str | None = None) -> bool
     """Measures, prints the table and writes it to ``csv_path``; returns whether all engines computed the same.
 
     ``sources`` are a definition and its weights, a frozen graph (``.pb``), or all three. Raises Refused where they are
-    no such files, or TensorFlow can't run them.
+    no such files, TensorFlow can't run them, or ``csv_path`` can't be written.
     """
+    if csv_path and not Path(csv_path).parent.is_dir():
+        raise Refused(f"{csv_path}: the folder {Path(csv_path).parent} does not exist; make it first")
+    headline = _headline(plan)  # before this program makes the machine busy itself
     with tempfile.TemporaryDirectory() as folder:
         measured, skipped = measure(prepare(sources, Path(folder)), plan)
-    print_table(_headline(plan), COLUMNS, map(_cells, measured))
+    print_table(headline, COLUMNS, map(_cells, measured))
     for line in skipped:
         print(line)
     if csv_path:
@@ -97,27 +100,25 @@ def run(sources: Sequence[str], plan: Plan, csv_path: str | None = None) -> bool
 def measure(subject: Subject, plan: Plan) -> tuple[list[Measured], list[str]]:
     """Returns what every engine that is there took for every batch, and a line for each that was skipped.
 
-    Raises Refused where that is so of the first engine.
+    Each batch starts the engines anew: TensorFlow keeps weights in the form that suits the first batch it sees.
+    Raises Refused where the first engine can't run.
     """
     measured: list[Measured] = []
-    skipped: list[str] = []
-    with ExitStack() as stack:
-        workers: list[Worker] = []
-        for engine in ENGINES:
-            try:
-                workers.append(stack.enter_context(_start(engine, subject, plan.threads)))
-            except Refused as refused:
-                _skip(engine.name, refused, skipped)
-        for batch in plan.batches:
-            inputs = subject.seeded_inputs(batch)
-            outputs: dict[Worker, list[np.ndarray]] = {}
-            for worker in workers:
+    skipped: dict[str, None] = {}
+    for batch in plan.batches:
+        inputs = subject.seeded_inputs(batch)
+        outputs: dict[Worker, list[np.ndarray]] = {}
+        with ExitStack() as stack:
+            for engine in ENGINES:
                 try:
+                    worker = stack.enter_context(_start(engine, subject, plan.threads))
                     outputs[worker] = worker.feed(inputs)
                 except Refused as refused:
-                    _skip(worker.engine.name, refused, skipped, f" at batch {batch}")
+                    if engine is ENGINES[0]:
+                        raise refused.within(engine.name) from refused
+                    skipped[f"{engine.name}: skipped, {refused}"] = None
             measured += _take_turns(outputs, batch, plan)
-    return measured, skipped
+    return measured, list(skipped)
 
 
 def _start(engine: type[Engine], subject: Subject, threads: int) -> Worker:
@@ -126,12 +127,6 @@ def _start(engine: type[Engine], subject: Subject, threads: int) -> Worker:
     if engine.reads in subject.absent:
         raise Refused(subject.absent[engine.reads])
     return Worker(engine, subject, threads)
-
-
-def _skip(name: str, refused: Refused, skipped: list[str], when: str = "") -> None:
-    if name == ENGINES[0].name:
-        raise refused.within(name)
-    skipped.append(f"{name}: skipped{when}, {refused}")
 
 
 def _take_turns(outputs: dict[Worker, list[np.ndarray]], batch: int, plan: Plan) -> list[Measured]:

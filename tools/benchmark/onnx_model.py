@@ -39,7 +39,7 @@ def onnx_model(port: Port) -> Any:
             fed += zip(tops, layer.open_tops)
         else:
             reads = tuple(blobs[bottom][0] for bottom in layer.node.bottoms)
-            parameters = {name: port.parameters[name].caffe for name in variables}
+            parameters = {name: arrays[name] for name in variables}
             place = Place(port.network.phase, reads, tops, layer.open_bottoms, layer.open_tops, parameters)
             try:
                 nodes += nodes_of(layer.node.layer, place)

@@ -15,9 +15,10 @@ from rich.text import Text
 
 
 def machine() -> str:
-    """Returns the processor's name and how many cores this process may use."""
+    """Returns the processor's name, how many cores this process may use, and how busy they are now."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} core{'' if cores == 1 else 's'}, Python {platform.python_version()}"
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"{_processor()}, {cores} core{'' if cores == 1 else 's'}{load}, Python {platform.python_version()}"
 
 
 def _processor() -> str:

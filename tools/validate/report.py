@@ -1,0 +1,190 @@
+"""What a validation found, as one value: the terminal, JSON, JUnit, HTML and certificates all render this."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tools.recording import Broken
+from tools.validate.comparison import Difference
+
+AGREES, DIFFERS, INCOMPLETE = "agrees", "differs", "incomplete"
+"""What a verdict may say; only the first is a pass."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A class, its label and its score."""
+
+    index: int
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A picture end to end, by one output: top-5 of port and reference, the best first.
+
+    ``margin`` is how far the reference's first is ahead of its second; ``difference`` the largest difference of any
+    class's score; ``overlap`` how many of the reference's top-5 are in the port's.
+    """
+
+    picture: str
+    output: str
+    port: tuple[Guess, ...]
+    reference: tuple[Guess, ...]
+    margin: float
+    difference: float
+    overlap: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both name the same class first."""
+        return self.port[0].index == self.reference[0].index
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """One top of one layer. ``tensor`` is what stands for it in the port, "" where nothing does.
+
+    ``computed`` compares what the port's graph made of the pictures, ``isolated`` what that layer alone made of the
+    reference's own bottoms, None where that was not done, and ``why_not`` says why; ``allowed`` is the tolerance.
+    """
+
+    layer: str
+    type: str
+    top: str
+    tensor: str
+    how: str
+    allowed: float
+    computed: Difference | None = None
+    isolated: Difference | None = None
+    why_not: str = ""
+
+    @property
+    def passes(self) -> bool:
+        """Whether something was compared, and all that was is within tolerance."""
+        done = [one for one in (self.computed, self.isolated) if one is not None]
+        return self.computed is not None and all(one.passes(self.allowed) for one in done)
+
+    @property
+    def is_guilty(self) -> bool:
+        """Whether the layer itself computes differently, whatever came before it."""
+        return self.isolated is not None and not self.isolated.passes(self.allowed)
+
+    def __str__(self) -> str:
+        return f"{self.layer} ({self.type})"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer. ``first`` is the first layer that differs, "LAYER (TYPE)"; ``guilty`` those that differ in isolation;
+    ``reasons`` are lines for people."""
+
+    answer: str
+    first: str = ""
+    guilty: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 all within tolerance, 1 it differs, 2 it could not be told."""
+        return {AGREES: 0, DIFFERS: 1}.get(self.answer, 2)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a validation found.
+
+    ``port``, ``reference`` and ``device`` are facts for people and for certificates; ``broken`` are pictures that could
+    not be read. ``diagnosis`` and ``timings`` are for others to fill in, with ``dataclasses.replace``: any value that
+    ``as_json`` can spell.
+    """
+
+    port: Mapping[str, Any]
+    reference: Mapping[str, Any]
+    device: Mapping[str, Any]
+    pictures: int
+    predictions: tuple[Prediction, ...]
+    layers: tuple[LayerResult, ...]
+    verdict: Verdict
+    broken: tuple[Broken, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    diagnosis: Any = None
+    timings: Any = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def first(self) -> LayerResult | None:
+        """The first layer that differs."""
+        return next((one for one in self.layers if not one.passes), None)
+
+
+def judge(layers: tuple[LayerResult, ...], missing: tuple[str, ...] = (), pictures: int = 1) -> Verdict:
+    """Returns the verdict on layers in the network's order. ``missing`` are lines about what the port lacks: outputs,
+    layers without a tensor. Nothing compared, something missing, or something that is no number is never a pass."""
+    compared = [one for one in layers if one.computed is not None or one.isolated is not None]
+    wrong = [one for one in compared if not one.passes]
+    guilty = tuple(str(one) for one in layers if one.is_guilty)
+    if wrong:
+        first = wrong[0]
+        return Verdict(DIFFERS, str(first), guilty, (_why(first), *_blame(first, guilty, wrong), *missing))
+    if not compared or not pictures or not any(one.computed and one.computed.compared for one in compared):
+        return Verdict(INCOMPLETE, reasons=("nothing was compared", *missing))
+    if missing:
+        return Verdict(INCOMPLETE, reasons=missing)
+    worst = max(compared, key=lambda one: one.computed.relative if one.computed else 0.0)
+    assert worst.computed is not None
+    return Verdict(AGREES, reasons=(f"largest difference {worst.computed.relative:.2g} of the magnitude, at {worst}",))
+
+
+def _why(one: LayerResult) -> str:
+    found = one.computed if one.computed is not None and not one.computed.passes(one.allowed) else one.isolated
+    assert found is not None
+    how = "" if found is one.computed else " in isolation"
+    if found.problem:
+        return f"{one}: {found.problem}"
+    if found.not_finite or not math.isfinite(found.largest):
+        return f"{one}: {found.not_finite or 'some'} of its values are no numbers (NaN or infinite)"
+    if math.isinf(found.relative):
+        return f"{one}: the reference has nothing but zeros, the port {found.largest:.3g}"
+    return f"{one}: differs{how} by {found.relative:.2g} of its largest magnitude, allowed is {one.allowed:.2g}"
+
+
+def _blame(first: LayerResult, guilty: tuple[str, ...], wrong: list[LayerResult]) -> tuple[str, ...]:
+    later = f"; {len(wrong) - 1} later ones differ too" if len(wrong) > 2 else ""
+    if guilty:
+        return (f"fed the reference's own input, these differ: {', '.join(guilty[:8])}{later}",)
+    if first.isolated is not None and not any(one.is_guilty for one in wrong):
+        return ("in isolation every layer agrees: small differences have added up",)
+    return (f"{first} is the first that differs{later}",)
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Returns the report as values for JSON: the dataclasses' fields, and for each difference what follows from it.
+    A number that is NaN or infinite is spelled "nan", "inf"."""
+    return _spelled(report)
+
+
+def _spelled(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        found = {one.name: _spelled(getattr(value, one.name)) for one in dataclasses.fields(value)}
+        if isinstance(value, Difference):
+            found |= {"relative": value.relative, "rms_ratio": value.rms_ratio, "cosine": value.cosine}
+            return {name: _spelled(one) for name, one in found.items() if not name.startswith(("squared", "product"))}
+        if isinstance(value, (LayerResult,)):
+            found |= {"passes": value.passes, "is_guilty": value.is_guilty}
+        if isinstance(value, Prediction):
+            found |= {"agrees": value.agrees}
+        return found
+    if isinstance(value, Mapping):
+        return {str(name): _spelled(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_spelled(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
