@@ -269,6 +269,16 @@ def test_a_mean_and_a_scale_that_nobody_wrote_down(rng):
     assert "subtracts a mean of about 106, 108, 110" in diagnosis.explanation
 
 
+def test_what_fits_one_picture_is_confirmed_on_all(rng):
+    """Each picture's own mean looks like a constant one where a large layer is judged on one picture."""
+    x = rng.uniform(0, 255, (3, 3, 160, 160)).astype(np.float32) + np.float32([0, 9, 30]).reshape(3, 1, 1, 1)
+    scene = alone(LRN(), x)
+    scene = replace(scene, target=X, got=x - x.mean(axis=(1, 2, 3), keepdims=True))
+    assert "subtracts each picture's own mean, one number" in diagnose(scene).explanation
+    by_picture = x - np.float32([3, 5, 8]).reshape(3, 1, 1, 1)
+    assert diagnose(replace(scene, got=by_picture)).mistake == ""
+
+
 def test_a_layer_between_that_no_tensor_stands_for(golden):
     """conv1 alone was matched with what comes after ReLU: the fault lies in a layer that was not fed."""
     case = golden / "mini_alexnet"

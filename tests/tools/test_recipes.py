@@ -1,10 +1,13 @@
 """Ports made by other people's recipes, rebuilt from their published description: audited, their faults named.
 
-The structure, sizes of windows and numbers are the recipes'; there are fewer channels, and the weights are seeded.
+The structure, sizes of windows and numbers are the recipes' own, as their repositories have them (guerzh/tf_weights,
+kratzert/finetune_alexnet_with_tensorflow at the commits named below); there are fewer channels, and the weights are
+seeded.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -107,13 +110,15 @@ def convolution(
     return tf.nn.bias_add(tf.concat([tf.nn.conv2d(a, k, [1, step, step, 1], padding) for a, k in parts], 3), biases)
 
 
-def guerzhoy(tf: Any, photographs: np.ndarray, weights: Weights) -> dict[Key, Any]:
-    """myalexnet_forward: conv1 SAME; each picture's own mean; and a channel swap that overwrites what it is to move."""
+def guerzhoy(tf: Any, photographs: np.ndarray, weights: Weights, swaps: bool) -> dict[Key, Any]:
+    """myalexnet_forward: conv1 SAME; each picture's own mean; no channel swap, and in myalexnet_forward_newtf one that
+    overwrites what it is to move."""
     prepared = []
     for picture in photographs:
         im1 = picture.copy()
         im1 = im1 - im1.mean()
-        im1[:, :, 0], im1[:, :, 2] = im1[:, :, 2], im1[:, :, 0]
+        if swaps:
+            im1[:, :, 0], im1[:, :, 2] = im1[:, :, 2], im1[:, :, 0]
         prepared.append(im1)
     t: dict[str, Any] = {"data": tf.placeholder_with_default(np.float32(prepared), [None, None, None, 3])}
     t["conv1"] = convolution(tf, t["data"], weights["conv1"], 4, "SAME")
@@ -127,22 +132,47 @@ def guerzhoy(tf: Any, photographs: np.ndarray, weights: Weights) -> dict[Key, An
     return by_key(the_rest(tf, t, weights, lambda x: x))
 
 
+VGG_MEAN = np.array([123.68, 116.779, 103.939], np.float32)
+"""R, G, B; kratzert's second pipeline subtracts it, and then turns the channels: rightly, but of another data set."""
+
+FIRST_MEAN = np.array([124.0, 117.0, 104.0], np.float32)
+"""R, G, B; his first pipeline, and the notebook of the same repository: 104, 117, 124 of OpenCV's B, G, R."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """What alexnet.py and the pipeline beside it had at a commit."""
+
+    commit: str
+    alpha: float
+    pool_first: bool
+    mean: np.ndarray
+
+
+VERSIONS = [
+    Version("79dc39d of 2017-02", 2e-05, True, FIRST_MEAN),
+    Version("91a3525 of 2017-06", 2e-05, True, VGG_MEAN),
+    Version("d428d1e of 2017-12", 1e-05, False, VGG_MEAN),
+    Version("9390d37 of 2018-05", 1e-04, False, VGG_MEAN),
+    Version("3e2b50e of 2018-08", 2e-05, False, VGG_MEAN),
+]
+
+
 def kratzert(
-    tf: Any, photographs: np.ndarray, weights: Weights, alpha: float, pool_first: bool, keep_prob: float
+    tf: Any, photographs: np.ndarray, weights: Weights, version: Version, keep_prob: float = 1
 ) -> dict[Key, Any]:
-    """finetune_alexnet_with_tensorflow: another alpha; in its first version pooling before normalizing, and a mean in
-    R, G, B order subtracted from OpenCV's B, G, R pictures; dropout by a ``keep_prob`` that is fed."""
-    imagenet_mean = np.array([123.68, 116.779, 103.939], np.float32)
-    cv2_pictures = photographs[..., ::-1]
-    t: dict[str, Any] = {"data": tf.placeholder_with_default(cv2_pictures - imagenet_mean, [None, None, None, 3])}
+    """finetune_alexnet_with_tensorflow: another alpha, or pooling before normalizing; another mean; dropout by a
+    ``keep_prob`` that is fed."""
+    prepared = (photographs - version.mean)[..., ::-1]
+    t: dict[str, Any] = {"data": tf.placeholder_with_default(prepared, [None, None, None, 3])}
 
     def norm_and_pool(number: int) -> None:
         norm, pool, x = f"norm{number}", f"pool{number}", t[f"relu_conv{number}"]
-        for name in (pool, norm) if pool_first else (norm, pool):
+        for name in (pool, norm) if version.pool_first else (norm, pool):
             if name == pool:
                 x = tf.nn.max_pool2d(x, 3, 2, "VALID")
             else:
-                x = tf.nn.local_response_normalization(x, depth_radius=2, alpha=alpha, beta=0.75, bias=1.0)
+                x = tf.nn.local_response_normalization(x, depth_radius=2, alpha=version.alpha, beta=0.75, bias=1.0)
             t[name] = x
         t[f"below_conv{number + 1}"] = x
 
@@ -208,41 +238,52 @@ def mistakes(found: dict[str, Diagnosis]) -> dict[str, str]:
     return {layer: one.mistake for layer, one in found.items()}
 
 
-def test_guerzhoys_graph(truth, photographs):
-    found = audited(truth, lambda tf: guerzhoy(tf, photographs, in_tensorflow_layout(truth)))
+@pytest.mark.parametrize("swaps", [False, True], ids=["myalexnet_forward", "myalexnet_forward_newtf"])
+def test_guerzhoys_graph(truth, photographs, swaps):
+    found = audited(truth, lambda tf: guerzhoy(tf, photographs, in_tensorflow_layout(truth), swaps))
     assert mistakes(found) == {"": "channel order + another mean", "conv1": "SAME for explicit padding"}
-    assert "as a swap does that overwrites what it is to move" in found[""].explanation
+    overwrites = "as a swap does that overwrites what it is to move" in found[""].explanation
+    assert overwrites == swaps
     assert "subtracts each picture's own mean, one number" in found[""].explanation
     assert "Caffe has VALID" in found["conv1"].explanation
 
 
-def test_kratzerts_first_version(truth, photographs):
-    weights = in_tensorflow_layout(truth)
-    found = audited(truth, lambda tf: kratzert(tf, photographs, weights, 1e-05, pool_first=True, keep_prob=1.0))
-    assert found[""].mistake == "another mean + mean reordered"
-    assert "103.939, 116.779, 123.68, the other way round" in found[""].explanation
-    swapped = {"norm1": "norm and pool swapped + alpha", "norm2": "norm and pool swapped + alpha"}
-    around = dict.fromkeys(("pool1", "conv2", "pool2", "conv3"), "follows")
-    assert mistakes(found) == {"": "another mean + mean reordered", **swapped, **around}
-
-
-@pytest.mark.parametrize(("alpha", "name"), [(1e-05, "alpha"), (1e-04, "alpha for alpha/n"), (2e-05, "")])
-def test_kratzerts_later_versions(truth, photographs, alpha, name):
-    weights = in_tensorflow_layout(truth)
-    found = audited(truth, lambda tf: kratzert(tf, photographs, weights, alpha, pool_first=False, keep_prob=0.5))
-    dropped = {"drop6": "dropout left on", "drop7": "dropout left on"}
-    norms = {"norm1": name, "norm2": name} if name else {}
-    assert mistakes(found) == {"": "another mean + mean reordered", **norms, **dropped}
-    if alpha == 1e-05:
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.commit)
+def test_kratzerts_versions(truth, photographs, version):
+    found = audited(truth, lambda tf: kratzert(tf, photographs, in_tensorflow_layout(truth), version))
+    norms = {1e-05: ["alpha"], 1e-04: ["alpha for alpha/n"], 2e-05: []}[version.alpha]
+    norms += ["norm and pool swapped"] * version.pool_first
+    expected = {"": "another mean"}
+    expected |= {layer: name for layer in ("norm1", "norm2") for name in norms}
+    if version.pool_first:
+        expected |= dict.fromkeys(("pool1", "conv2", "pool2", "conv3"), "follows")
+    assert mistakes(found) == expected
+    spelled = ", ".join(f"{value:g}" for value in version.mean[::-1])
+    assert spelled in found[""].explanation
+    if version.alpha == 1e-05:
         assert "multiplies the sum of squares by 1e-05; Caffe's are" in found["norm1"].explanation
         assert "alpha / 5 = 2e-05" in found["norm1"].explanation
+
+
+def test_kratzerts_dropout_where_keep_prob_is_left_at_a_half(truth, photographs):
+    found = audited(truth, lambda tf: kratzert(tf, photographs, in_tensorflow_layout(truth), VERSIONS[-1], 0.5))
+    assert mistakes(found) == {"": "another mean", "drop6": "dropout left on", "drop7": "dropout left on"}
+
+
+def test_an_opencv_picture_with_a_mean_in_red_green_blue_order(truth, photographs):
+    """No recipe's, but a slip that is easily made between kratzert's two pipelines."""
+    version = Version("", 1e-05, True, VGG_MEAN[::-1])
+    found = audited(truth, lambda tf: kratzert(tf, photographs, in_tensorflow_layout(truth), version))
+    assert found[""].mistake == "another mean + mean reordered"
+    assert "103.939, 116.779, 123.68, the other way round" in found[""].explanation
+    assert found["norm1"].mistake == found["norm2"].mistake == "norm and pool swapped + alpha"
 
 
 def test_two_faults_in_one_layer_are_told_together(truth, photographs):
     """conv1 where the graph prepares the pictures by itself: SAME, and channels the other way round."""
 
     def build(tf: Any) -> dict[Key, Any]:
-        tensors = guerzhoy(tf, photographs, in_tensorflow_layout(truth))
+        tensors = guerzhoy(tf, photographs, in_tensorflow_layout(truth), swaps=True)
         turned = tf.reverse(tensors["", "data"], [3])
         conv1 = convolution(tf, turned, in_tensorflow_layout(truth)["conv1"], 4, "SAME")
         return {**tensors, ("conv1", "conv1"): conv1}

@@ -11,7 +11,7 @@ from tools.recording import whole
 from tools.validate.comparison import TOLERANCE, Difference, differ
 from tools.validate.mistakes import COMBINED, FITTED, MISTAKES
 from tools.validate.mistakes.scene import Scene, scene_of, steps_of
-from tools.validate.trials import Fit, Trial, compared, fits, narrowed, pairs, singles, suspects
+from tools.validate.trials import Fit, Trial, compared, fits, pairs, singles, suspects
 
 __all__ = ["FOLLOWS", "Diagnosis", "Fit", "WorstChannel", "diagnose", "diagnose_all", "scene_of", "steps_of"]
 
@@ -109,9 +109,8 @@ def _diagnosed(scene: Scene, tolerance: float) -> tuple[Diagnosis | None, Scene 
     if before.passes(tolerance):
         return None, None
     name, not_tried = _title(scene), tuple(_not_tried(scene))
-    narrow = narrowed(scene)
-    trial = Trial(before, tolerance)
-    for stage in (*(singles(narrow, mistakes) for mistakes in (MISTAKES, FITTED, COMBINED)), pairs(narrow)):
+    trial = Trial(scene, before, tolerance)
+    for stage in (*(singles(trial.few, mistakes) for mistakes in (MISTAKES, FITTED, COMBINED)), pairs(trial.few)):
         found = trial.fitting(stage)
         if found:
             (best, made), *others = found

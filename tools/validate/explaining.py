@@ -12,7 +12,7 @@ from tools.validate.mistakes.scene import INPUTS, Scene, Step, scene_of
 from tools.validate.report import LayerResult, Report
 from tools.validate.subject import Subject, as_blob
 
-MOST = 12
+MOST = 6
 """Layers that are diagnosed; where more differ, one fault stands behind most of them."""
 
 

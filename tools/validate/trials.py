@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from graphs.layers.elementwise import Dropout
 from graphs.layers.normalization import BatchNorm
 from tools.recording import whole
 from tools.validate.comparison import Difference, differ
@@ -44,10 +45,12 @@ def fits(before: Difference, after: Difference, tolerance: float) -> bool:
 
 
 class Trial:
-    """Mistakes held against the port's values; counts them."""
+    """Mistakes held against the port's values; counts them. They are told on a few pictures where a layer is large, and
+    confirmed on all."""
 
-    def __init__(self, before: Difference, tolerance: float) -> None:
-        self.before, self.tolerance, self.count = before, tolerance, 0
+    def __init__(self, scene: Scene, before: Difference, tolerance: float) -> None:
+        self.scene, self.few, self.before, self.tolerance = scene, narrowed(scene), before, tolerance
+        self.count = 0
 
     def fitting(self, variants: Iterator[tuple[Variant, Scene]]) -> list[tuple[Fit, Scene]]:
         """Returns those that make it agree, the likeliest of the closest first, with the scene where each was made."""
@@ -55,6 +58,11 @@ class Trial:
         for variant, scene in variants:
             self.count += 1
             after = compared(scene)
+            if after is None or not fits(self.before, after, self.tolerance):
+                continue
+            if self.few is not self.scene:
+                scene = replace(self.scene, steps=scene.steps, changed=scene.changed, precision=self.few.precision)
+                after = compared(scene)
             if after is not None and fits(self.before, after, self.tolerance):
                 found.append((Fit(variant.mistake, variant.explanation, after), scene))
         allowed = max(FINEST, AS_GOOD * min((one.after.relative for one, _ in found), default=0.0))
@@ -74,9 +82,11 @@ def compared(scene: Scene) -> Difference | None:
     return differ(scene.got, whole(value))
 
 
-def singles(scene: Scene, mistakes: Sequence[Mistake]) -> Iterator[tuple[Variant, Scene]]:
-    """Yields each mistake at each step that may be guilty, and the scene where it was made."""
-    steps = suspects(scene)
+def singles(
+    scene: Scene, mistakes: Sequence[Mistake], names: Iterable[str] | None = None
+) -> Iterator[tuple[Variant, Scene]]:
+    """Yields each mistake at each step that may be guilty, or is named, and the scene where it was made."""
+    steps = suspects(scene) if names is None else [scene.steps[name] for name in names]
     for mistake in mistakes:
         for step in steps:
             for variant in _of(mistake, scene, step):
@@ -100,13 +110,13 @@ def suspects(scene: Scene) -> list[Step]:
 
 def pairs(scene: Scene) -> Iterator[tuple[Variant, Scene]]:
     """Yields two mistakes at once, of different names; the first is one that comes close, with the inputs right."""
-    firsts = []
+    firsts, names = [], [step.name for step in suspects(scene)]
     for place, (first, rewritten) in enumerate(singles(scene, MISTAKES)):
         after = None if INPUTS in rewritten.changed else compared(rewritten)
         if after is not None:
             firsts.append((after.squared_difference, place, first, rewritten))
     for _, _, first, rewritten in sorted(firsts, key=lambda one: one[:2])[:CLOSEST]:
-        for second, both in singles(rewritten, (*MISTAKES, *FITTED)):
+        for second, both in singles(rewritten, (*MISTAKES, *FITTED), names):
             if second.mistake != first.mistake:
                 explanation = f"{first.explanation}; and {second.explanation}"
                 yield replace(second, mistake=f"{first.mistake} + {second.mistake}", explanation=explanation), both
@@ -114,7 +124,7 @@ def pairs(scene: Scene) -> Iterator[tuple[Variant, Scene]]:
 
 def narrowed(scene: Scene) -> Scene:
     """Returns the scene with what mistakes are told on: where a layer is large, in float32 and on one picture, the one
-    that differs most. All pictures stay where a layer mixes them."""
+    that differs most. All pictures stay where a layer mixes them, or draws numbers for each."""
     steps = suspects(scene)
     has_many_weights = any(array.size > MANY_WEIGHTS for step in steps for array in step.arrays or ())
     truth = scene.truth[scene.target]
@@ -122,7 +132,7 @@ def narrowed(scene: Scene) -> Scene:
         return scene
     scene = replace(scene, precision=np.float32)
     rows = {len(array) if np.ndim(array) else 0 for array in (scene.got, *scene.truth.values())}
-    if len(rows) != 1 or any(isinstance(step.layer, BatchNorm) for step in steps):
+    if len(rows) != 1 or any(isinstance(step.layer, (BatchNorm, Dropout)) for step in steps):
         return scene
     is_alike = np.shape(truth) == scene.got.shape
     worst = int(np.abs(scene.got - truth).reshape(len(truth), -1).max(axis=1).argmax()) if is_alike else 0

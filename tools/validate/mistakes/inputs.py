@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -167,12 +167,19 @@ def _scales(scene: Scene) -> Iterator[tuple[str, str, Change]]:
 
 def fitted_input(scene: Scene, step: Step) -> Iterator[Variant]:
     """Yields what scale and mean the port's pictures seem to have had, channel by channel in either order, fitted to
-    the value of a first layer that is linear."""
+    the input itself, or to the value of a first layer that is linear."""
     reader = next((one for one in scene.suspects() if scene.is_target(one)), None)
+    if scene.target[0] == INPUTS:
+        passed_on = replace(step, bottoms=(scene.target,), tops=(scene.target,), instead=lambda x: x)
+        yield from _fits_of(scene, step, passed_on)
     if step.name != INPUTS or step.after or reader is None or not isinstance(reader.layer, (Convolution, InnerProduct)):
         return
     if reader.arrays is None or reader.bottoms[0][0] != INPUTS:
         return
+    yield from _fits_of(scene, step, reader)
+
+
+def _fits_of(scene: Scene, step: Step, reader: Step) -> Iterator[Variant]:
     pictures = scene.bottom(reader)
     if pictures.ndim != 4 or pictures.shape[1] not in (1, 3):
         return
@@ -182,18 +189,18 @@ def fitted_input(scene: Scene, step: Step) -> Iterator[Variant]:
         factors, offsets = _fitted(reader, turned, scene.got)
         if factors is None or offsets is None or np.abs(factors).min() < 1e-12:
             continue
-        mean, scale = _mean(scene.preprocessing).reshape(-1, *(1, 1)), scene.preprocessing.scale
+        mean, scale = _mean(scene.preprocessing).mean(axis=(1, 2), keepdims=True), scene.preprocessing.scale
         implied = (mean[::-1] if order else mean) - offsets / (factors * scale)
-        spelled = ", ".join(f"{one:.4g}" for one in (implied.mean(axis=(1, 2)) if implied.ndim == 3 else implied))
+        spelled = ", ".join(f"{one:.4g}" for one in implied.ravel())
         is_scaled = not np.allclose(factors, 1, rtol=1e-3)
-        is_moved = bool(np.abs(offsets).max() > 1e-3 * np.abs(pictures).max())
+        is_moved = bool(np.abs(offsets).max() > 1e-3 * np.abs(pictures).max()) or not (order or is_scaled)
         names = [order] * bool(order) + ["scale"] * is_scaled + ["another mean"] * is_moved
         facts = ["reads its channels the other way round"] * bool(order)
         facts += [f"scales by {', '.join(f'{one * scale:.4g}' for one in factors.ravel())}"] * is_scaled
         facts += [f"subtracts a mean of about {spelled}, in the order that it reads"] * is_moved
         yield Variant(
-            " + ".join(names) or "channel order",
-            f"the port {', '.join(facts) or 'agrees'}; the reference's preprocessing is {scene.preprocessing}",
+            " + ".join(names),
+            f"the port {', '.join(facts)}; the reference's preprocessing is {scene.preprocessing}",
             (step.followed_by(_affine(bool(order), factors, offsets)),),
         )
 

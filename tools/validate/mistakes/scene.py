@@ -8,7 +8,7 @@ that mistake. Shapes and values are in Caffe's order (N, C, H, W).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,14 @@ class Variant:
 
 
 @dataclass(frozen=True, eq=False)
+class Memory:
+    """What one computation has found so far: values, and whether a mistake has a part in them."""
+
+    values: dict[Key, np.ndarray] = field(default_factory=dict)
+    touched: dict[Key, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class Scene:
     """A value of a port, and what is known around it.
 
@@ -125,12 +133,11 @@ class Scene:
     def value(self) -> np.ndarray:
         """Returns what the target comes to. Raises Unknown where it can't be computed, ValueError where the network, as
         it was rewritten, does not fit together."""
-        known: dict[Key, np.ndarray] = {}
-        return self._made(self.target, known) if self.target[0] else self._input(self.target)
+        return self._made(self.target, Memory()) if self.target[0] else self._input(self.target)
 
     def bottom(self, step: Step, place: int = 0) -> np.ndarray:
         """Returns what a step reads, before ``step.before``."""
-        return self._read(step.bottoms[place], {})
+        return self._read(step.bottoms[place], Memory())
 
     def _input(self, key: Key) -> np.ndarray:
         if key not in self.truth:
@@ -140,33 +147,32 @@ class Scene:
             value = change(value)
         return value.astype(self.precision)
 
-    def _read(self, key: Key, known: dict[Key, np.ndarray]) -> np.ndarray:
+    def _read(self, key: Key, memory: Memory) -> np.ndarray:
         if not key[0]:
             return self._input(key)
         is_own = key in self.fed and key != self.target
-        if key in self.truth and (is_own or not self._is_touched(key)):
+        if key in self.truth and (is_own or not self._is_touched(key, memory.touched)):
             return np.asarray(self.truth[key], self.precision)
-        return self._made(key, known)
+        return self._made(key, memory)
 
-    def _made(self, key: Key, known: dict[Key, np.ndarray]) -> np.ndarray:
-        if key not in known:
+    def _made(self, key: Key, memory: Memory) -> np.ndarray:
+        if key not in memory.values:
             if key[0] not in self.steps:
                 raise Unknown(f"the definition of {key[0]}")
             step = self.steps[key[0]]
-            tops = step.compute(*(self._read(bottom, known) for bottom in step.bottoms))
-            known.update(zip(step.tops, tops))
-        return known[key]
+            tops = step.compute(*(self._read(bottom, memory) for bottom in step.bottoms))
+            memory.values.update(zip(step.tops, tops))
+        return memory.values[key]
 
-    def _is_touched(self, key: Key) -> bool:
+    def _is_touched(self, key: Key, known: dict[Key, bool]) -> bool:
         """Whether a rewritten step takes part in what a key comes to, other than through values that are fed."""
-        if not key[0]:
-            return INPUTS in self.changed
-        if key[0] in self.changed:
-            return True
-        step = self.steps.get(key[0])
-        return step is not None and any(
-            self._is_touched(one) for one in step.bottoms if one not in self.fed or not one[0]
-        )
+        if key not in known:
+            step = self.steps.get(key[0])
+            below = () if step is None or not key[0] else step.bottoms
+            known[key] = key[0] in self.changed or any(
+                self._is_touched(one, known) for one in below if one not in self.fed or not one[0]
+            )
+        return known[key]
 
     def suspects(self) -> list[Step]:
         """Returns the steps that may have gone wrong, the target's first: those between it and what was fed, and the
