@@ -10,6 +10,7 @@ from typing import Any
 
 from tools.recording import Broken
 from tools.validate.comparison import Difference
+from tools.validate.diagnosis import Diagnosis
 
 AGREES, DIFFERS, INCOMPLETE = "agrees", "differs", "incomplete"
 """What a verdict may say; only the first is a pass."""
@@ -96,12 +97,58 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class EngineTiming:
+    """An engine's forward passes at one batch: seconds a pass, after a warm-up, taken in turns with the others."""
+
+    engine: str
+    version: str
+    device: str
+    batch: int
+    runs: int
+    median: float
+    p95: float
+
+    @property
+    def pictures_per_second(self) -> float:
+        """Pictures in a second, at the median."""
+        return self.batch / self.median
+
+
+@dataclass(frozen=True)
+class LayerTiming:
+    """What a layer of the port's graph takes, in seconds a pass; ``share`` of all layers' time; ``flops`` are the
+    floating point operations of a pass by the layer's definition, 0 where they are not known."""
+
+    layer: str
+    type: str
+    seconds: float
+    share: float
+    flops: float = 0.0
+
+    @property
+    def gflops_per_second(self) -> float:
+        """Thousand millions of operations in a second."""
+        return self.flops / self.seconds / 1e9 if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Timings:
+    """How long forward passes take. ``settings`` are facts for people: device, threads, TF32, XLA; ``layers`` are the
+    port's own at ``layers_batch``; ``absent`` is engine -> why it was not timed."""
+
+    engines: tuple[EngineTiming, ...]
+    layers: tuple[LayerTiming, ...] = ()
+    layers_batch: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that a validation found.
 
     ``port``, ``reference`` and ``device`` are facts for people and for certificates; ``broken`` are pictures that could
-    not be read. ``diagnosis`` and ``timings`` are for others to fill in, with ``dataclasses.replace``: any value that
-    ``as_json`` can spell.
+    not be read. ``diagnosis`` says what is wrong, layer by layer; ``timings`` are there where they were asked for.
     """
 
     port: Mapping[str, Any]
@@ -114,9 +161,8 @@ class Report:
     broken: tuple[Broken, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
-    diagnosis: Any = None
-    timings: Any = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    diagnosis: tuple[Diagnosis, ...] = ()
+    timings: Timings | None = None
 
     @property
     def first(self) -> LayerResult | None:
@@ -176,10 +222,14 @@ def _spelled(value: Any) -> Any:
         if isinstance(value, Difference):
             found |= {"relative": value.relative, "rms_ratio": value.rms_ratio, "cosine": value.cosine}
             return {name: _spelled(one) for name, one in found.items() if not name.startswith(("squared", "product"))}
-        if isinstance(value, (LayerResult,)):
+        if isinstance(value, LayerResult):
             found |= {"passes": value.passes, "is_guilty": value.is_guilty}
         if isinstance(value, Prediction):
             found |= {"agrees": value.agrees}
+        if isinstance(value, EngineTiming):
+            found |= {"pictures_per_second": value.pictures_per_second}
+        if isinstance(value, LayerTiming):
+            found |= {"gflops_per_second": value.gflops_per_second}
         return found
     if isinstance(value, Mapping):
         return {str(name): _spelled(one) for name, one in value.items()}
