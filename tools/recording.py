@@ -104,7 +104,9 @@ class Preprocessing:
 class Facts:
     """What holds for every run. ``inputs`` is blob -> shape, -1 for a free batch; ``outputs`` blob -> the value that it
     has at the end; ``classes`` blob -> number of classes, for those outputs that are a row of scores for each picture;
-    ``labels`` names the classes; ``engine`` says what computed, in which precision. ``layers`` has no inputs."""
+    ``labels`` names the classes; ``engine`` says what computed, in which precision. ``layers`` has no inputs.
+    ``definition`` is the network's prototxt, "" where it is not known: what a diagnosis reads the layers' fields
+    from."""
 
     network: str
     phase: str
@@ -118,6 +120,7 @@ class Facts:
     engine: str
     versions: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    definition: str = ""
 
     def label(self, index: int) -> str:
         """Returns the name of a class, its number where there are no labels."""

@@ -35,6 +35,7 @@ def facts_as_json(facts: Facts) -> dict[str, Any]:
         "engine": facts.engine,
         "versions": dict(facts.versions),
         "notes": facts.notes,
+        "definition": facts.definition,
     }
 
 
@@ -70,6 +71,7 @@ def facts_from_json(stated: dict[str, Any], mean: np.ndarray) -> Facts:
         str(stated["engine"]),
         {str(name): str(version) for name, version in stated["versions"].items()},
         tuple(map(str, stated["notes"])),
+        str(stated.get("definition", "")),
     )
 
 

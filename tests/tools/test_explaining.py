@@ -12,8 +12,8 @@ from tools.record.engines import Reference
 from tools.record.live import computed, facts_of
 from tools.recording import Picture, Preprocessing
 from tools.validate.device import open_device
-from tools.validate.diagnosis import steps_of
 from tools.validate.explaining import explain
+from tools.validate.knowledge import known_of
 from tools.validate.opening import open_port
 from tools.validate.running import Tolerances, compare_run, gathered
 from tools.validate.subject import Words, match
@@ -41,8 +41,7 @@ def explained(case, tmp_path, definition: str, with_manifest: bool = True):
     with closing(open_port(path, device)) as port:
         subject = match(port, facts, Words(), "the test")
         report = gathered(subject, facts, [compare_run(subject, facts, run)], Tolerances(), device)
-        steps = steps_of(right.shapes, right.arrays())
-        return report, explain(report, subject, facts, run, run.whole, steps)
+        return report, explain(report, subject, facts, run, run.whole, known_of(facts, subject, right))
 
 
 @pytest.mark.parametrize("with_manifest", [True, False])

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from converter import __version__
+from converter.describe import message_of
 from converter.manifest import manifest
 from converter.port import Port
+from converter.prototxt import print_prototxt
 from converter.sources import is_mean
 from graphs.layer import spell
 from graphs.layers.data import Input
@@ -172,6 +174,7 @@ def facts_of(port: Port, engine: Engine, preprocessing: Preprocessing, labels: S
         engine.name,
         {"caffeport": __version__, **engine.versions},
         tuple(notes),
+        print_prototxt(message_of(port.network)),
     )
 
 

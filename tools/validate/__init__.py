@@ -37,7 +37,8 @@ def assert_port(
     report = report_on(port, against, tolerance, layers, device, trust)
     if report.verdict.exit_code:
         first = f", first at {report.verdict.first}" if report.verdict.first else ""
-        raise AssertionError("\n".join([f"{port}: {report.verdict.answer}{first}", *report.verdict.reasons]))
+        lines = [f"{port}: {report.verdict.answer}{first}", *report.verdict.reasons, *map(str, report.diagnosis)]
+        raise AssertionError("\n".join(lines))
     return report
 
 
@@ -56,6 +57,7 @@ def report_on(
     from tools.recording_file import read_recording
     from tools.validate.comparison import TOLERANCE
     from tools.validate.device import open_device
+    from tools.validate.explaining import diagnosed
     from tools.validate.opening import digest, open_port
     from tools.validate.running import Tolerances, validate
     from tools.validate.subject import Words, match
@@ -67,4 +69,4 @@ def report_on(
         subject = match(opened, truth.facts, Words(), against.name)
         tolerances = Tolerances(TOLERANCE if tolerance is None else tolerance, layers or {})
         source = {"file": against.name, "sha256": digest([against])}
-        return validate(subject, truth, tolerances, chosen, source=source)
+        return diagnosed(validate(subject, truth, tolerances, chosen, source=source), subject, truth)

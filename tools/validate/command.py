@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from converter.port import Port
 from tools.journal import Journal
 from tools.progress import shown
 from tools.record.command import check_output, live_truth, note, notes, picture_states, read_network
@@ -21,6 +22,7 @@ from tools.recording_file import read_recording
 from tools.validate.certificate import certificate, read_certificate, verify
 from tools.validate.comparison import TOLERANCE
 from tools.validate.device import Device, open_device
+from tools.validate.explaining import diagnosed
 from tools.validate.junit import junit
 from tools.validate.opening import OpenPort, digest, open_port
 from tools.validate.report import Report, as_json
@@ -74,11 +76,12 @@ def _report(
     words: Words,
     outputs: Mapping[str, Path],
 ) -> Report:
-    truth, recompute, source = truth_of(arguments)
+    truth, network, recompute, source = truth_of(arguments)
     subject = match(port, truth.facts, words, source.get("file") or "the reference")
     if not outputs or truth.count < 2:
         runs = shown(_told(truth, 0), truth.count, "comparing")
-        return validate(subject, truth, tolerances, device, recompute, runs, source)
+        report = validate(subject, truth, tolerances, device, recompute, runs, source)
+        return diagnosed(report, subject, truth, network, recompute)
     journal = Journal.beside(next(iter(outputs.values())), _request(truth, subject, device, source, recompute))
     done = [from_bytes(journal.load(part)) for part in range(min(journal.done(), truth.count))]
     if done:
@@ -94,7 +97,7 @@ def _report(
         journal.remove()
         raise
     journal.remove()
-    return report
+    return diagnosed(report, subject, truth, network, recompute)
 
 
 def _request(
@@ -116,9 +119,9 @@ def _told(truth: Truth, start: int) -> Iterator[Run]:
         yield run
 
 
-def truth_of(arguments: argparse.Namespace) -> tuple[Truth, Recompute | None, dict[str, Any]]:
-    """Returns what the port is held against, what gives whole values where only samples were recorded, and what a
-    report says of where it lies."""
+def truth_of(arguments: argparse.Namespace) -> tuple[Truth, Port | None, Recompute | None, dict[str, Any]]:
+    """Returns what the port is held against, the network where its files are given, what gives whole values where only
+    samples were recorded, and what a report says of where it lies."""
     if arguments.against and arguments.images:
         raise Refused("--against and --images: give one of them; a recording holds its pictures")
     if arguments.images:
@@ -127,18 +130,18 @@ def truth_of(arguments: argparse.Namespace) -> tuple[Truth, Recompute | None, di
         port, engine = read_network(arguments.sources, arguments.engine, arguments.input_shape)
         truth = live_truth(port, engine, arguments, None, 0)
         notes(truth)
-        return truth, None, {}
+        return truth, port, None, {}
     recording = read_recording(arguments.against)
     source = {"file": arguments.against.name, "sha256": digest([arguments.against])}
-    recompute = None
+    network, recompute = None, None
     if arguments.sources:
-        port, engine = read_network(arguments.sources, arguments.engine, arguments.input_shape)
+        network, engine = read_network(arguments.sources, arguments.engine, arguments.input_shape)
         recorded = {one.sha256 for one in recording.facts.sources}
-        strange = [one for one in port.sources if recorded and one.sha256 not in recorded]
+        strange = [one for one in network.sources if recorded and one.sha256 not in recorded]
         if strange:
             raise Refused(f"{strange[0].path}: is not what {arguments.against} was recorded from")
         recompute = recomputed(engine)
-    return recording, recompute, source
+    return recording, network, recompute, source
 
 
 def recomputed(engine: Engine) -> Recompute:

@@ -18,6 +18,12 @@ __all__ = ["FOLLOWS", "Diagnosis", "Fit", "WorstChannel", "diagnose", "diagnose_
 FOLLOWS = "follows"
 """Stands for a mistake where a layer differs only for what was found at an earlier one."""
 
+OTHER_WEIGHTS = "other weights"
+"""Stands for a mistake where the port computes rightly, with numbers of its own."""
+
+_OWN = ("it computes what Caffe does, but with other weights than were recorded: of another training, or laid out "
+        "otherwise; give DEFINITION and WEIGHTS to tell which")  # fmt: skip
+
 
 @dataclass(frozen=True)
 class WorstChannel:
@@ -110,6 +116,10 @@ def _diagnosed(scene: Scene, tolerance: float) -> tuple[Diagnosis | None, Scene 
         return None, None
     name, not_tried = _title(scene), tuple(_not_tried(scene))
     trial = Trial(scene, before, tolerance)
+    if scene.has_own and any(step.arrays for step in suspects(scene)):
+        with_own = compared(scene)
+        if with_own is not None and fits(before, with_own, tolerance):
+            return Diagnosis(name, OTHER_WEIGHTS, _OWN, before, with_own, (), 1, not_tried), None
     for stage in (*(singles(trial.few, mistakes) for mistakes in (MISTAKES, FITTED, COMBINED)), pairs(trial.few)):
         found = trial.fitting(stage)
         if found:

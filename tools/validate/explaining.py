@@ -3,32 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from tools.recording import Facts, Key, Run, Values
+from converter.port import Port
+from tools.recording import Facts, Key, Run, Truth, Values
 from tools.validate.diagnosis import Diagnosis, diagnose_all
-from tools.validate.mistakes.scene import INPUTS, Scene, Step, scene_of
+from tools.validate.knowledge import Knowledge, known_of
+from tools.validate.mistakes.scene import INPUTS, Scene, scene_of
 from tools.validate.report import LayerResult, Report
+from tools.validate.running import Recompute
 from tools.validate.subject import Subject, as_blob
 
 MOST = 6
 """Layers that are diagnosed; where more differ, one fault stands behind most of them."""
 
 
+def diagnosed(
+    report: Report, subject: Subject, truth: Truth, network: Port | None = None, recompute: Recompute | None = None
+) -> Report:
+    """Returns the report with what is wrong, where the port differs.
+
+    ``network`` is the Caffe network where its files are at hand, ``recompute`` what gives a run's whole values. The
+    first run whose values are whole is looked at; where there is none, the report says so.
+    """
+    if report.verdict.exit_code != 1:
+        return report
+    knowledge = known_of(truth.facts, subject, network)
+    if knowledge.note:
+        return replace(report, notes=(*report.notes, knowledge.note))
+    for run in truth.runs():
+        if not run.pictures:
+            continue
+        sampled = any(not value.is_whole for value in run.values.values())
+        if sampled and recompute is None:
+            note = ("what is wrong can't be told from samples; give DEFINITION and WEIGHTS too, or record with --whole "
+                    "or --full")  # fmt: skip
+            return replace(report, notes=(*report.notes, note))
+        known = run.whole
+        if sampled and recompute is not None:
+            known |= dict(recompute(run))
+        return replace(report, diagnosis=explain(report, subject, truth.facts, run, known, knowledge))
+    return report
+
+
 def explain(
-    report: Report, subject: Subject, facts: Facts, run: Run, known: Values, steps: Mapping[str, Step]
+    report: Report, subject: Subject, facts: Facts, run: Run, known: Values, knowledge: Knowledge
 ) -> tuple[Diagnosis, ...]:
     """Returns what is wrong with the layers that differ by themselves, in the network's order; where none can be judged
     alone, with the first that differs.
 
-    ``known`` has the run's true values, whole, the inputs among them (``Run.whole``, or the engine's); ``steps`` are
-    the network's, from ``steps_of``. A layer whose value can't be computed or is not known is left out.
+    ``known`` has the run's true values, whole, the inputs among them (``Run.whole``, or the engine's). A layer whose
+    value can't be computed or is not known is left out.
     """
     wrong = [one for one in report.layers if one.is_guilty or (one.isolated is None and not one.passes)]
     scenes = []
     for one in [one for one in wrong if (one.layer, one.top) in subject.places][:MOST]:
-        scene = _scene(one, subject, facts, run, known, steps)
+        scene = _scene(one, subject, facts, run, known, knowledge)
         if scene is not None:
             scenes.append((one, scene))
     allowed = min((one.allowed for one, _ in scenes), default=0.0)
@@ -36,7 +68,7 @@ def explain(
 
 
 def _scene(
-    one: LayerResult, subject: Subject, facts: Facts, run: Run, known: Values, steps: Mapping[str, Step]
+    one: LayerResult, subject: Subject, facts: Facts, run: Run, known: Values, knowledge: Knowledge
 ) -> Scene | None:
     key = (one.layer, one.top)
     bottoms = {layer.name: layer.bottoms for layer in facts.layers}
@@ -53,7 +85,8 @@ def _scene(
         return None
     shape = np.shape(known[key])
     blobs = as_blob(got, shape), as_blob(again, shape)
-    return scene_of(steps, known, key, blobs[0], fed, facts.preprocessing, blobs[1])
+    scene = scene_of(knowledge.steps, known, key, blobs[0], fed, facts.preprocessing, blobs[1])
+    return replace(scene, has_own=knowledge.has_own)
 
 
 def _nearest(

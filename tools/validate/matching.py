@@ -59,8 +59,8 @@ MAKERS: Mapping[str, frozenset[str]] = {
 }
 """Caffe's type -> what may make its value in TensorFlow; a type that is not here takes any operation."""
 
-LATE = frozenset({"BiasAdd", "Add", "AddV2", "ConcatV2", "Relu"})
-"""Operations that come last where several make one layer."""
+LATE: Mapping[str, float] = {"BiasAdd": 0.5, "Add": 0.5, "AddV2": 0.5, "Relu": 0.5, "ConcatV2": 0.4}
+"""Operations that come last where several make one layer, with what that counts; biases follow a group's joining."""
 
 
 def fits(shape: Shape | None, caffe: Shape) -> bool | None:
@@ -104,8 +104,10 @@ def match_layers(
         found[key] = Place(tensor, len(shapes[key]) >= 4 if moved is None else moved, "--map")
     layers = [layer for layer in facts.layers if len(layer.tops) == 1 and layer.keys[0] not in found]
     for layer, candidate in _aligned(layers, candidates):
-        moved = fits(candidate.shape, layer.tops[0].shape)
-        found[layer.keys[0]] = Place(candidate.tensor, bool(moved), "name" if _named(layer, candidate) else "order")
+        shape = layer.tops[0].shape
+        moved = fits(candidate.shape, shape)
+        moved = _nearly_fits(candidate.shape, shape) if moved is None else moved
+        found[layer.keys[0]] = Place(candidate.tensor, moved, "name" if _named(layer, candidate) else "order")
     for layer in facts.layers:  # in order, so that a chain of them passes on
         if layer.type in PASSES_ON and facts.phase == "TEST":
             source = found.get(layer.bottoms[0]) or inputs.get(layer.bottoms[0][1])
@@ -138,19 +140,28 @@ def _aligned(layers: Sequence[RecordedLayer], candidates: Sequence[Candidate]) -
     return pairs
 
 
+def _nearly_fits(shape: Shape | None, caffe: Shape) -> bool:
+    """Whether a tensor with channels last could hold a blob if a window had been laid otherwise: SAME for VALID, or
+    sizes rounded down for up."""
+    if shape is None or not len(shape) == len(caffe) == 4 or shape[-1] != caffe[1]:
+        return False
+    return all(abs(one - other) <= max(2, other // 8) for one, other in zip(shape[1:3], caffe[2:]))
+
+
 def _score(layer: RecordedLayer, candidate: Candidate) -> float:
     """Returns how well they go together, 0 where they do not."""
-    if fits(candidate.shape, layer.tops[0].shape) is None:
-        return 0.0
-    makers = MAKERS.get(layer.type)
     named = _named(layer, candidate)
+    makers = MAKERS.get(layer.type)
+    if fits(candidate.shape, layer.tops[0].shape) is None:
+        if makers is None or candidate.type not in makers or not _nearly_fits(candidate.shape, layer.tops[0].shape):
+            return 0.0
+        return 0.25 + LATE.get(candidate.type, 0.0) / 5 + (2.0 if named else 0.0)
     if makers is not None and candidate.type not in makers:
         # An operation under the very name of the layer is its value, whatever it is.
         return 4.0 if candidate.name == layer.name else 0.0
     if layer.type in PASSES_ON and not named:
         return 0.0
-    late = 0.5 if candidate.type in LATE else 0.0
-    return 1.0 + late + (3.0 if candidate.name == layer.name else 2.0 if named else 0.0)
+    return 1.0 + LATE.get(candidate.type, 0.0) + (3.0 if candidate.name == layer.name else 2.0 if named else 0.0)
 
 
 def _named(layer: RecordedLayer, candidate: Candidate) -> bool:

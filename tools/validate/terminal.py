@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -32,6 +33,10 @@ def print_report(report: Report, every_match: bool = False) -> None:
         console.print(f"note: {line}", markup=False)
     for line in _verdict(report):
         console.print(line, markup=False, style="bold" if line.startswith("verdict") else None)
+    if report.diagnosis:
+        console.print("diagnosis:", markup=False, style="bold")
+    for one in report.diagnosis:
+        console.print(Padding(Text(str(one)), (0, 0, 0, 2)))
 
 
 def _headline(report: Report) -> Iterator[str]:
@@ -102,7 +107,7 @@ def _figures(found: Difference | None) -> tuple[str, str, str, str, str]:
     if found is None:
         return ("-",) * 5
     if found.problem:
-        return ("", found.problem, "", "", "")
+        return ("", "", "", "", found.problem)
     worst = ", ".join(map(str, found.worst.index)) if found.worst else ""
     return f"{found.largest:.2g}", _relative(found), f"{found.rms_ratio:.6g}", f"{found.cosine:.7g}", worst
 

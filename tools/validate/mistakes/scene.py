@@ -112,7 +112,7 @@ class Scene:
     ``target`` the key that was fetched, ``got`` what the port made of it; ``fed`` the keys that were fed the truth (the
     target itself never counts). ``again`` is what a second run on the same gave, where there was one: a graph that
     draws random numbers gives another. All is computed in ``precision``. ``changed`` names the steps that a mistake has
-    rewritten.
+    rewritten. ``has_own`` says that the steps hold the port's parameters, as the network's are not at hand.
     """
 
     steps: Mapping[str, Step]
@@ -124,6 +124,7 @@ class Scene:
     again: np.ndarray | None = None
     precision: type = np.float64
     changed: frozenset[str] = frozenset()
+    has_own: bool = False
 
     def with_mistake(self, variant: Variant) -> Scene:
         """Returns the scene as it is where the mistake was made."""
@@ -204,9 +205,9 @@ def inputs_step(blobs: tuple[str, ...]) -> Step:
     return Step(INPUTS, Input(), (), tuple((INPUTS, blob) for blob in blobs))
 
 
-def steps_of(shapes: Shapes, parameters: Sequence[Sequence[np.ndarray]] | None = None) -> dict[str, Step]:
+def steps_of(shapes: Shapes, parameters: Sequence[Sequence[np.ndarray] | None] | None = None) -> dict[str, Step]:
     """Returns a network's steps. ``parameters`` has each layer's arrays in Caffe's layout, in the order of ``shapes``,
-    as ``Port.arrays`` does; None where they are not known."""
+    as ``Port.arrays`` does; None for a layer, or for all, where they are not known."""
     made: dict[str, Key] = {}
     steps = {
         INPUTS: inputs_step(tuple(top for one in shapes if isinstance(one.node.layer, Input) for top in one.node.tops))
@@ -219,7 +220,8 @@ def steps_of(shapes: Shapes, parameters: Sequence[Sequence[np.ndarray]] | None =
         bottoms = tuple(made[bottom] for bottom in node.bottoms)
         tops = tuple((node.name, top) for top in node.tops)
         made.update(zip(node.tops, tops))
-        arrays = () if not layer.parameters else None if parameters is None else tuple(parameters[place])
+        known = parameters[place] if parameters is not None and layer.parameters else None
+        arrays = () if not layer.parameters else None if known is None else tuple(known)
         steps[node.name] = Step(node.name, node.layer, bottoms, tops, arrays)
     return steps
 
