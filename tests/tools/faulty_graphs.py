@@ -133,13 +133,15 @@ class Graph:
     """A TensorFlow graph of a network, layer by layer, with faults planted: ``faults`` is layer -> what it is built as,
     ``reads`` is layer -> the layer whose value it reads in place of its own bottom's."""
 
-    def __init__(self, truth: Truth, faults: Mapping[str, Fault], reads: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, truth: Truth, faults: Mapping[str, Fault], reads: Mapping[str, str] | None = None, channels: int = 3
+    ) -> None:
         self.tf, self.truth, self.faults, self.reads = tensorflow1("the tests"), truth, faults, reads or {}
         self.layers = {one.node.name: (one, arrays) for one, arrays in zip(truth.shapes, truth.arrays)}
         self.graph = self.tf.Graph()
         self.tensors: dict[Key, Any] = {}
         with self.graph.as_default():
-            self.data = self.tf.placeholder(self.tf.float32, [None, None, None, 3], name="data")
+            self.data = self.tf.placeholder(self.tf.float32, [None, None, None, channels], name="data")
             self.tensors["", "data"] = self.data
             for name in self.layers:
                 self._tensor(name)
