@@ -30,7 +30,8 @@ class Prediction:
     """A picture end to end, by one output: top-5 of port and reference, the best first.
 
     ``margin`` is how far the reference's first is ahead of its second; ``difference`` the largest difference of any
-    class's score; ``overlap`` how many of the reference's top-5 are in the port's.
+    class's score; ``overlap`` how many of the reference's top-5 are in the port's. The picture is number ``row`` of the
+    truth's ``run``.
     """
 
     picture: str
@@ -40,6 +41,8 @@ class Prediction:
     margin: float
     difference: float
     overlap: int
+    run: int = 0
+    row: int = 0
 
     @property
     def agrees(self) -> bool:
@@ -148,7 +151,8 @@ class Report:
     """Everything that a validation found.
 
     ``port``, ``reference`` and ``device`` are facts for people and for certificates; ``broken`` are pictures that could
-    not be read. ``diagnosis`` says what is wrong, layer by layer; ``timings`` are there where they were asked for.
+    not be read. ``diagnosis`` says what is wrong, layer by layer; ``timings`` are there where they were asked for;
+    ``command`` is the command line that asked.
     """
 
     port: Mapping[str, Any]
@@ -163,6 +167,7 @@ class Report:
     seconds: float = 0.0
     diagnosis: tuple[Diagnosis, ...] = ()
     timings: Timings | None = None
+    command: tuple[str, ...] = ()
 
     @property
     def first(self) -> LayerResult | None:
