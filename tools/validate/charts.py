@@ -18,7 +18,7 @@ from tools.validate.report import LayerResult
 ZERO, ABSENT, NO_NUMBER = "exactly 0", "not compared", "NaN or shape"
 """The lanes: the first two lie below the axis, the last one above."""
 
-LANE, GAP, APART, LEAST_DECADES = 22.0, 10.0, 30.0, 3
+LANE, GAP, APART, LEAST_DECADES = 22.0, 14.0, 30.0, 3
 """Width of a lane, its distance from the axis, and the least distance of two labels, in the chart's units; how many
 decades there are at least."""
 

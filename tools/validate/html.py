@@ -137,9 +137,8 @@ def _pass(report: Report) -> Iterator[str]:
     if not found.relative:
         yield f"All {len(report.layers)} values are the reference's to the last bit."
         return
-    below = (
-        f", {worst.allowed / found.relative:,.0f} times below" if worst.allowed >= 2 * found.relative else ", within"
-    )
+    times = worst.allowed / found.relative
+    below = f", {times:,.0f} times below" if times >= 2 else ", within"
     how = " in isolation" if found is worst.isolated else ""
     yield (f"The worst layer is {worst}: it differs{how} by {share(found.relative)} of its largest magnitude{below} "
            f"the tolerance of {power(worst.allowed)}.")  # fmt: skip
@@ -170,7 +169,7 @@ def bars(one: Prediction) -> Iterator[Bar]:
     scores that are no probabilities are as long as their share of the picture's largest."""
     reference, port = ({guess.index: guess.score for guess in guesses} for guesses in (one.reference, one.port))
     scores = [score for score in (*reference.values(), *port.values()) if math.isfinite(score)]
-    full = 1.0 if scores and 0 <= min(scores) and max(scores) <= 1.001 else max(scores, default=1.0)
+    full = 1.0 if scores and min(scores) >= 0 and max(scores) <= 1.001 else max(scores, default=1.0)
 
     def length(score: float | None) -> float:
         if score is None or not math.isfinite(score) or full <= 0:
@@ -196,10 +195,10 @@ def rows(layers: Sequence[LayerResult]) -> Iterator[Row]:
 
 
 def power(value: float | str) -> str:
-    """Returns a number with two digits, as 1.2e-5."""
+    """Returns a number with two digits, as 1.2e-5 or 0.31."""
     value = float(value)
-    if not math.isfinite(value) or not value:
-        return f"{value:g}"
+    if not math.isfinite(value) or not value or 0.1 <= value < 1000:
+        return f"{value:.3g}" if value >= 100 else f"{value:.2g}"
     digits, _, exponent = f"{value:.1e}".partition("e")
     return f"{digits.removesuffix('.0')}e{int(exponent)}"
 
@@ -209,21 +208,19 @@ def share(found: float | Difference) -> str:
     number is said in words."""
     if isinstance(found, Difference):
         if found.problem or found.not_finite:
-            return found.problem or f"{found.not_finite:,} NaN or infinite"
+            return found.problem or f"{found.not_finite:,} NaN or inf"
         found = found.relative
     if math.isinf(found):
-        return "∞: the reference is all 0"
+        return "∞, reference all 0"
     if 1e-3 <= found < 100:
         percent = 100 * found
         return f"{percent:,.0f} %" if percent >= 10 else f"{percent:.2g} %"
     return power(found)
 
 
-def score(value: float | None) -> str:
-    """Returns a class's score, a dash where it is not known."""
-    if value is None:
-        return "–"
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.4g}"
+def score(value: float) -> str:
+    """Returns a class's score."""
+    return f"{value:.4f}" if abs(value) <= 1.001 else f"{value:,.2f}"
 
 
 def milliseconds(seconds: float) -> str:
