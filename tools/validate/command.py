@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,14 @@ from tools.validate.terminal import print_report
 from weights import Refused
 from weights.staging import staged
 
-Render = Callable[[Report, Truth], bytes]
+Render = Callable[[Report, Truth, Sequence[str]], bytes]
+"""Returns a report in some form, for what the port was held against and the command line that asked."""
 
 WRITERS: dict[str, Render] = {
-    "json": lambda report, _: (json.dumps(as_json(report), indent=1, ensure_ascii=False) + "\n").encode(),
-    "junit": lambda report, _: junit(report),
+    "json": lambda report, *_: (json.dumps(as_json(report), indent=1, ensure_ascii=False) + "\n").encode(),
+    "junit": lambda report, *_: junit(report),
     "html": html,
-    "certificate": lambda report, _: (json.dumps(certificate(report), indent=1, ensure_ascii=False) + "\n").encode(),
+    "certificate": lambda report, *_: (json.dumps(certificate(report), indent=1, ensure_ascii=False) + "\n").encode(),
 }
 """Option -> what it writes. Another form of report is one more line here and one in the parser."""
 
@@ -63,8 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.against and not arguments.images:
             return 0
         report, truth = _report(arguments, port, device, tolerances, words, outputs)
-    report = replace(report, command=arguments.command)
-    write_reports(report, truth, outputs)
+    write_reports(report, truth, arguments.command, outputs)
     if arguments.quiet:
         print(f"verdict: {report.verdict.answer}" + (f", first at {report.verdict.first}" if report.first else ""))
     else:
@@ -197,13 +196,13 @@ def _pair(text: str, option: str, expected: str) -> tuple[str, str]:
     return name, value
 
 
-def write_reports(report: Report, truth: Truth, outputs: Mapping[str, Path]) -> None:
+def write_reports(report: Report, truth: Truth, command: Sequence[str], outputs: Mapping[str, Path]) -> None:
     """Writes a report in the forms that were asked for, each whole or not at all; a certificate for a pass only."""
     for option, path in outputs.items():
         if option == "certificate" and report.verdict.exit_code:
             note(f"{path}: no certificate is written, as the port {report.verdict.answer}")
             continue
-        content = WRITERS[option](report, truth)
+        content = WRITERS[option](report, truth, command)
         with staged(path.parent) as stage:
             (stage / path.name).write_bytes(content)
 

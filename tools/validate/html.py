@@ -91,8 +91,9 @@ def environment() -> Any:
     return made
 
 
-def html(report: Report, truth: Truth) -> bytes:
-    """Returns the page. ``truth`` is what the port was held against: its inputs are read again for the pictures shown.
+def html(report: Report, truth: Truth, command: Sequence[str] = ()) -> bytes:
+    """Returns the page. ``truth`` is what the port was held against: its inputs are read again for the pictures shown;
+    ``command`` is the command line that asked.
 
     Raises Refused where Jinja2 or Pillow is missing, or a recording is broken.
     """
@@ -116,7 +117,7 @@ def html(report: Report, truth: Truth) -> bytes:
         tolerance=allowed[0][0] if allowed else 0.0,
         alone=[one for one in report.layers if one.isolated is None],
         batches=sorted({one.batch for one in report.timings.engines}) if report.timings else [],
-        command=shlex.join(report.command),
+        command=shlex.join(command),
     )
     return text.encode("utf-8", "replace")  # a file's name may hold bytes that are no text
 

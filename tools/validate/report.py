@@ -151,8 +151,7 @@ class Report:
     """Everything that a validation found.
 
     ``port``, ``reference`` and ``device`` are facts for people and for certificates; ``broken`` are pictures that could
-    not be read. ``diagnosis`` says what is wrong, layer by layer; ``timings`` are there where they were asked for;
-    ``command`` is the command line that asked.
+    not be read. ``diagnosis`` says what is wrong, layer by layer; ``timings`` are there where they were asked for.
     """
 
     port: Mapping[str, Any]
@@ -167,7 +166,6 @@ class Report:
     seconds: float = 0.0
     diagnosis: tuple[Diagnosis, ...] = ()
     timings: Timings | None = None
-    command: tuple[str, ...] = ()
 
     @property
     def first(self) -> LayerResult | None:
