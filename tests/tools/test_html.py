@@ -18,7 +18,8 @@ from tools.recording_file import read_recording
 from tools.validate import __main__ as validate
 from tools.validate import report_on
 from tools.validate.comparison import Difference
-from tools.validate.html import bars, html, power, rows, share, shown_first
+from tools.validate.diagnosis import FOLLOWS
+from tools.validate.html import PAGE, bars, html, power, rows, share, shown_first
 from tools.validate.report import EngineTiming, Guess, LayerTiming, Prediction, Report, Timings, Verdict
 
 pytest.importorskip("jinja2")
@@ -131,6 +132,18 @@ class TestThatDiffers:
         text = page(failed).text
         assert text.count("✗ norm1") == 2  # in the chart for wide pages and in the one for narrow ones
         assert text.count("✗ guilty") == 2  # in the legend and in the table
+
+    def test_says_the_other_faults_after_the_first(self, failed, page):
+        (first,) = failed.diagnosis
+        none = replace(
+            first, layer="relu6 (ReLU)", mistake="", explanation="none of 46 mistakes makes it agree", after=None
+        )
+        later = replace(first, layer="norm2 (LRN)", mistake=FOLLOWS, explanation="it agrees once norm1 is put right")
+        text = page(replace(failed, diagnosis=(first, none, later))).text
+        assert text.count("What is wrong: ") == 1
+        of_others = text[text.index("this mistake") : text.index("Error, layer by layer")]
+        assert "relu6 (ReLU) : none of the classic mistakes fits ; none of 46 mistakes makes it agree" in of_others
+        assert "norm2 (LRN) : differs for the same reason; it agrees once norm1 is put right" in of_others
 
     def test_without_a_diagnosis_it_says_what_the_verdict_says(self, failed, page):
         text = page(replace(failed, diagnosis=())).text
@@ -305,6 +318,27 @@ def test_what_it_takes_to_do_it_again(passed, page):
 )
 def test_numbers(value, expected):
     assert power(value) == expected
+
+
+def test_every_text_stands_out_from_what_is_behind_it():
+    """WCAG 2.1, 1.4.3: a contrast of 4.5 at least, on the light page and on the dark one."""
+    sheet = (PAGE / "report.css").read_text()
+    for theme in (sheet[: sheet.index("@media")], sheet[sheet.index("@media") :]):
+        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", theme.split("}")[0]))
+        states = ("agrees", "differs", "incomplete")
+        behind = dict.fromkeys(("ink", "soft"), ("paper", "panel", *(f"{state}-tint" for state in states)))
+        behind |= {state: ("paper", f"{state}-tint") for state in states} | {"on": states}
+        for name, others in behind.items():
+            for other in others:
+                light, dark = sorted((luminance(colours[name]), luminance(colours[other])), reverse=True)
+                assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, other)
+
+
+def luminance(colour: str) -> float:
+    """Returns the relative luminance of #rrggbb, as WCAG defines it."""
+    parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 @pytest.mark.parametrize(("value", "expected"), [(1.25, "125 %"), (0.0123, "1.2 %"), (3e-4, "3e-4"), (1e5, "1e5")])

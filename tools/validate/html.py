@@ -18,6 +18,7 @@ from typing import Any
 from tools.recording import Truth
 from tools.validate.charts import ABSENT, NO_NUMBER, ZERO, chart, labels, lane
 from tools.validate.comparison import Difference
+from tools.validate.diagnosis import FOLLOWS
 from tools.validate.report import AGREES, DIFFERS, Guess, LayerResult, Prediction, Report
 from tools.validate.terminal import rounded_up
 from tools.validate.thumbnails import Thumbnail, thumbnails
@@ -106,6 +107,7 @@ def html(report: Report, truth: Truth, command: Sequence[str] = ()) -> bytes:
     least, room, short = NARROW
     text = template.render(
         report=report,
+        follows=FOLLOWS,
         tiny={ZERO: "0", ABSENT: "?", NO_NUMBER: "NaN"},
         headline=headline(report),
         wide=chart(report.layers, most, 0.0, length, along),
