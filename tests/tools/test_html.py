@@ -270,8 +270,11 @@ def test_timings(passed, page, demo):
         for batch in (1, 16)
         for name, seconds in (("our graph", 0.002), ("OpenCV", 0.004))
     ]
-    layers = (LayerTiming("conv1", "Convolution", 0.003, 0.75, 6e9), LayerTiming("relu1", "ReLU", 0.001, 0.25))
-    timings = Timings(tuple(engines), layers, 16, {"threads": 2, "TF32": "off"}, {"Caffe": "import caffe fails"})
+    layers = (
+        LayerTiming("conv1", "Convolution", 0.003, 0.75, 6e9), LayerTiming("relu1", "ReLU", 0.001, 0.25),
+        LayerTiming("drop6", "Dropout", 0.0, 0.0),
+    )  # fmt: skip
+    timings = Timings(tuple(engines), layers, 16, {"threads": 2, "tf32": False}, {"Caffe": "import caffe fails"})
     found = page(replace(passed, timings=timings)).text
     found = found[found.index("Timings") :]
     assert "Batch 1 Engine" in found
@@ -279,7 +282,8 @@ def test_timings(passed, page, demo):
     assert "OpenCV 1.2 a device 64 ms 80 ms 250.0 /s 50" in found
     assert "The port's layers at batch 16" in found
     assert "conv1 Convolution 75.0 % 3 ms 2,000.0 relu1 ReLU 25.0 % 1 ms " in found
-    assert "threads 2 TF32 off Caffe not timed: import caffe fails" in found
+    assert "drop6 Dropout 0.0 % none of its own " in found
+    assert "Threads 2 TF32 off Caffe not timed: import caffe fails" in found
     content = html(
         replace(passed, timings=timings), read_recording(Path(__file__).parents[2] / "tools/demo/reference.h5")
     )
