@@ -189,6 +189,9 @@ class Truth(Protocol):
     def run(self, number: int) -> Run:
         """Returns a run, computed or read when it is asked for: runs are taken one by one, in any order."""
 
+    def fed(self, number: int) -> tuple[tuple[Picture, ...], Mapping[str, np.ndarray]]:
+        """Returns a run's pictures and inputs alone, blob -> float32 as fed: nothing is computed for them."""
+
     def runs(self, start: int = 0) -> Iterator[Run]:
         """Yields the runs from number ``start`` on, the next one prepared meanwhile."""
 

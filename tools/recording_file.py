@@ -79,20 +79,33 @@ class Recording:
         if not head.rows:
             return Run(number, (), {}, {}, {}, head.broken)
         with _opened(self.path) as file:
-
-            def read(name: str) -> np.ndarray:
-                start, stop = self.starts[name][number : number + 2]
-                return file[name][start:stop]
-
-            inputs = {blob: read(f"inputs/{place}") for place, blob in enumerate(self.facts.inputs)}
-            outputs = {blob: read(f"outputs/{place}") for place, blob in enumerate(self.facts.classes)}
+            inputs = self._inputs(file, number)
+            outputs = {
+                blob: self._rows(file, f"outputs/{place}", number) for place, blob in enumerate(self.facts.classes)
+            }
             table = {name: file[name][number] for name in ("shapes", "counts", "whole", "statistics")}
-            values = self._values(read("values"), read("index").astype(np.int64), table)
+            index = self._rows(file, "index", number).astype(np.int64)
+            values = self._values(self._rows(file, "values", number), index, table)
         return Run(number, head.pictures, inputs, values, outputs, head.broken)
+
+    def fed(self, number: int) -> tuple[tuple[Picture, ...], dict[str, np.ndarray]]:
+        """Returns a run's pictures and inputs alone. Raises Refused where the file is broken there."""
+        head = self.heads[number]
+        if not head.rows:
+            return (), {}
+        with _opened(self.path) as file:
+            return head.pictures, self._inputs(file, number)
 
     def runs(self, start: int = 0) -> Iterator[Run]:
         """Yields the runs from number ``start`` on, the next one read meanwhile."""
         yield from prefetched(self.run, start, self.count)
+
+    def _inputs(self, file: Any, number: int) -> dict[str, np.ndarray]:
+        return {blob: self._rows(file, f"inputs/{place}", number) for place, blob in enumerate(self.facts.inputs)}
+
+    def _rows(self, file: Any, name: str, number: int) -> np.ndarray:
+        start, stop = self.starts[name][number : number + 2]
+        return file[name][start:stop]
 
     def _values(self, numbers: np.ndarray, index: np.ndarray, table: dict[str, np.ndarray]) -> dict[Key, Value]:
         values: dict[Key, Value] = {}

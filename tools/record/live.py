@@ -72,6 +72,11 @@ class Live:
         """Returns a run, computed now. A picture that can't be read is left out and named in ``broken``."""
         return self._computed(number, *self._read(number))
 
+    def fed(self, number: int) -> tuple[tuple[Picture, ...], dict[str, np.ndarray]]:
+        """Returns a run's pictures and inputs alone, read again from their files."""
+        array, pictures, _ = self._read(number)
+        return pictures, {} if array is None else dict.fromkeys(self.facts.inputs, array)
+
     def runs(self, start: int = 0) -> Iterator[Run]:
         """Yields the runs from number ``start`` on; pictures are read while the engine computes."""
         for number, read in enumerate(prefetched(self._read, start, self.count), start):

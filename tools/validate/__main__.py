@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     add("--tf32", action="store_true", help="let a GPU round factors to TF32, which comparisons do without")
     add("--json", type=Path, metavar="FILE", help="write the report there as JSON")
     add("--junit", type=Path, metavar="FILE", help="write the report there as JUnit's XML")
+    add("--html", type=Path, metavar="FILE", help="write the report there as one page that holds all it shows")
     add("--certificate", type=Path, metavar="FILE", help="write a certificate there if the port agrees")
     add("--verify", type=Path, metavar="FILE", help="check a certificate against PORT, and compare again if there is "
         "something to compare with")  # fmt: skip
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def run(arguments: argparse.Namespace) -> int:
         from tools.validate import command  # after parsing: --help waits for no NumPy
 
+        arguments.command = ("python", "-m", "tools.validate", *(sys.argv[1:] if argv is None else map(str, argv)))
         return command.run(arguments)
 
     return exit_code(parser(), run, argv)

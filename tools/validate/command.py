@@ -23,6 +23,7 @@ from tools.validate.certificate import certificate, read_certificate, verify
 from tools.validate.comparison import TOLERANCE
 from tools.validate.device import Device, open_device
 from tools.validate.explaining import diagnosed
+from tools.validate.html import environment, html
 from tools.validate.junit import junit
 from tools.validate.opening import OpenPort, digest, open_port
 from tools.validate.report import Report, as_json
@@ -33,12 +34,14 @@ from tools.validate.terminal import print_report
 from weights import Refused
 from weights.staging import staged
 
-Render = Callable[[Report], bytes]
+Render = Callable[[Report, Truth, Sequence[str]], bytes]
+"""Returns a report in some form, for what the port was held against and the command line that asked."""
 
 WRITERS: dict[str, Render] = {
-    "json": lambda report: (json.dumps(as_json(report), indent=1, ensure_ascii=False) + "\n").encode(),
-    "junit": junit,
-    "certificate": lambda report: (json.dumps(certificate(report), indent=1, ensure_ascii=False) + "\n").encode(),
+    "json": lambda report, *_: (json.dumps(as_json(report), indent=1, ensure_ascii=False) + "\n").encode(),
+    "junit": lambda report, *_: junit(report),
+    "html": html,
+    "certificate": lambda report, *_: (json.dumps(certificate(report), indent=1, ensure_ascii=False) + "\n").encode(),
 }
 """Option -> what it writes. Another form of report is one more line here and one in the parser."""
 
@@ -48,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     outputs = {option: path for option in WRITERS if (path := getattr(arguments, option)) is not None}
     for path in outputs.values():
         check_output(path)
+    if "html" in outputs:
+        environment()  # what is missing is said before the work, not after it
     tolerances = read_tolerances(arguments.tolerance)
     words = read_words(arguments)
     if not arguments.verify and not arguments.against and not arguments.images:
@@ -59,8 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
             return 1
         if not arguments.against and not arguments.images:
             return 0
-        report = _report(arguments, port, device, tolerances, words, outputs)
-    write_reports(report, outputs)
+        report, truth = _report(arguments, port, device, tolerances, words, outputs)
+    write_reports(report, truth, arguments.command, outputs)
     if arguments.quiet:
         print(f"verdict: {report.verdict.answer}" + (f", first at {report.verdict.first}" if report.first else ""))
     else:
@@ -75,13 +80,13 @@ def _report(
     tolerances: Tolerances,
     words: Words,
     outputs: Mapping[str, Path],
-) -> Report:
+) -> tuple[Report, Truth]:
     truth, network, recompute, source = truth_of(arguments)
     subject = match(port, truth.facts, words, source.get("file") or "the reference")
     if not outputs or truth.count < 2:
         runs = shown(_told(truth, 0), truth.count, "comparing")
         report = validate(subject, truth, tolerances, device, recompute, runs, source)
-        return diagnosed(report, subject, truth, network, recompute)
+        return diagnosed(report, subject, truth, network, recompute), truth
     journal = Journal.beside(next(iter(outputs.values())), _request(truth, subject, device, source, recompute))
     done = [from_bytes(journal.load(part)) for part in range(min(journal.done(), truth.count))]
     if done:
@@ -97,7 +102,7 @@ def _report(
         journal.remove()
         raise
     journal.remove()
-    return diagnosed(report, subject, truth, network, recompute)
+    return diagnosed(report, subject, truth, network, recompute), truth
 
 
 def _request(
@@ -194,13 +199,13 @@ def _pair(text: str, option: str, expected: str) -> tuple[str, str]:
     return name, value
 
 
-def write_reports(report: Report, outputs: Mapping[str, Path]) -> None:
+def write_reports(report: Report, truth: Truth, command: Sequence[str], outputs: Mapping[str, Path]) -> None:
     """Writes a report in the forms that were asked for, each whole or not at all; a certificate for a pass only."""
     for option, path in outputs.items():
         if option == "certificate" and report.verdict.exit_code:
             note(f"{path}: no certificate is written, as the port {report.verdict.answer}")
             continue
-        content = WRITERS[option](report)
+        content = WRITERS[option](report, truth, command)
         with staged(path.parent) as stage:
             (stage / path.name).write_bytes(content)
 

@@ -30,7 +30,8 @@ class Prediction:
     """A picture end to end, by one output: top-5 of port and reference, the best first.
 
     ``margin`` is how far the reference's first is ahead of its second; ``difference`` the largest difference of any
-    class's score; ``overlap`` how many of the reference's top-5 are in the port's.
+    class's score; ``overlap`` how many of the reference's top-5 are in the port's. The picture is number ``row`` of the
+    truth's ``run``.
     """
 
     picture: str
@@ -40,6 +41,8 @@ class Prediction:
     margin: float
     difference: float
     overlap: int
+    run: int = 0
+    row: int = 0
 
     @property
     def agrees(self) -> bool:

@@ -123,6 +123,8 @@ def _predictions(facts: Facts, run: Run, got: Mapping[Key, np.ndarray]) -> Itera
                 other[0][1] - other[1][1] if len(other) > 1 else other[0][1],
                 float(np.abs(scores[row] - theirs).max()),
                 len({index for index, _ in mine} & {index for index, _ in other}),
+                run.number,
+                row,
             )
 
 

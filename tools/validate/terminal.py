@@ -136,10 +136,10 @@ def _verdict(report: Report) -> Iterator[str]:
     if verdict.answer != AGREES and report.first is not None and report.first.computed is not None:
         needed = report.first.computed.relative
         if math.isfinite(needed):
-            yield f"  a tolerance of {report.first.layer}={_rounded_up(needed)} would have passed there"
+            yield f"  a tolerance of {report.first.layer}={rounded_up(needed)} would have passed there"
 
 
-def _rounded_up(value: float) -> str:
+def rounded_up(value: float) -> str:
     """Returns two digits, not below the value."""
     digits = 1 - math.floor(math.log10(value)) if value else 0
     return f"{math.ceil(value * 10**digits) / 10**digits:.1e}"
