@@ -22,7 +22,7 @@ from tools.record.live import Live, live, values_per_picture
 from tools.record.pictures import list_pictures
 from tools.record.preprocessing import Asked
 from tools.recording import Run
-from tools.recording_facts import facts_as_json
+from tools.recording_facts import identity_of
 from tools.recording_file import write_recording
 from weights import Refused
 from weights.refused import one_line
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
         keep = WHOLE_BYTES // (4 * values_per_picture(port))
     truth = live_truth(port, engine, arguments, keep, arguments.sample)
     notes(truth)
-    journal = Journal.beside(output, [facts_as_json(truth.facts), truth.spans, truth.sample, picture_states(truth)])
+    journal = Journal.beside(output, [identity_of(truth.facts), truth.spans, truth.sample, picture_states(truth)])
     if journal.done():
         note(f"{output}: goes on after {journal.done()} of {truth.count} batches that were done")
     try:
