@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ WHOLE_BYTES = 16 << 20
 def run(arguments: argparse.Namespace) -> None:
     """Records. Raises Refused where it can't be done."""
     output: Path = arguments.output
-    check_output(output)
+    check_output(output, [*arguments.sources, *arguments.images, arguments.mean_file, arguments.labels])
     port, engine = read_network(arguments.sources, arguments.engine, arguments.input_shape)
     keep = None if arguments.full else arguments.whole
     if keep is None and not arguments.full:
@@ -52,18 +53,29 @@ def run(arguments: argparse.Namespace) -> None:
         raise
     journal.remove()
     size = output.stat().st_size / 2**20
+    counted = "1 picture" if tally.pictures == 1 else f"{tally.pictures} pictures"
     whole = "all" if tally.whole >= tally.pictures else str(tally.whole)
-    print(
-        one_line(f"{output}: {size:,.1f} MiB, {tally.pictures} pictures, {whole} of them whole, {truth.facts.engine}")
-    )
+    print(one_line(f"{output}: {size:,.1f} MiB, {counted}, {whole} of them whole, {truth.facts.engine}"))
 
 
-def check_output(output: Path) -> None:
-    """Raises Refused where a file can't be written there, before any work is done."""
+def check_output(output: Path, inputs: Iterable[str | Path | None] = ()) -> None:
+    """Raises Refused where a file can't be written there, or would replace one of the ``inputs``, before any work is
+    done."""
     if output.is_dir():
         raise Refused(f"{output}: is a folder; name a file")
     if not output.parent.is_dir():
         raise Refused(f"{output}: the folder {output.parent} does not exist; make it first")
+    for given in inputs:
+        if given is not None and os.path.exists(given) and output.exists() and os.path.samefile(given, output):
+            raise Refused(f"{output}: is read by this command, and would be replaced; name another file to write")
+    try:
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        raise Refused(
+            f"{output}: can't be written, as nothing can be made in {output.parent} ({error.strerror or error}); name "
+            "another folder"
+        ) from error
 
 
 def read_network(sources: Sequence[str], engine: str, shapes: Sequence[str]) -> tuple[Port, Engine]:
@@ -136,8 +148,11 @@ def picture_states(truth: Live) -> list[tuple[str, int, int]]:
     """Returns what tells that picture files are those of an earlier command."""
     states = []
     for source in truth.pictures:
-        state = os.stat(source.path)
-        states.append((str(source.path), state.st_size, state.st_mtime_ns))
+        try:
+            state = os.stat(source.path)
+            states.append((str(source.path), state.st_size, state.st_mtime_ns))
+        except OSError:  # it is told as broken when its turn comes
+            states.append((str(source.path), -1, -1))
     return states
 
 

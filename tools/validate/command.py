@@ -48,8 +48,10 @@ WRITERS: dict[str, Render] = {
 def run(arguments: argparse.Namespace) -> int:
     """Validates; returns the exit code. Raises Refused where it can't be done."""
     outputs = {option: path for option in WRITERS if (path := getattr(arguments, option)) is not None}
-    for path in outputs.values():
-        check_output(path)
+    for option, path in outputs.items():
+        check_output(path, _inputs(arguments))
+        if path in [other for name, other in outputs.items() if name != option]:
+            raise Refused(f"{path}: two reports can't be one file; name another for --{option}")
     tolerances = read_tolerances(arguments.tolerance)
     words = read_words(arguments)
     if not arguments.verify and not arguments.against and not arguments.images:
@@ -65,10 +67,22 @@ def run(arguments: argparse.Namespace) -> int:
         report = _report(arguments, port, device, tolerances, words, outputs)
     write_reports(report, outputs)
     if arguments.quiet:
-        print(f"verdict: {report.verdict.answer}" + (f", first at {report.verdict.first}" if report.first else ""))
+        verdict = report.verdict
+        why = f", first at {verdict.first}" if verdict.first else f": {verdict.reasons[0]}" if verdict.exit_code else ""
+        print(f"verdict: {verdict.answer}{why}")
     else:
         print_report(report)
     return report.verdict.exit_code
+
+
+def _inputs(arguments: argparse.Namespace) -> list[Any]:
+    """Returns what the command line names to be read, and what lies beside the port and belongs to it."""
+    port = arguments.port
+    beside = [f"{port}{ending}" for ending in (".json", ".index", ".meta", ".data-00000-of-00001")]
+    return [
+        port, *beside, arguments.weights, arguments.against, arguments.labels, arguments.mean_file, arguments.verify,
+        *arguments.sources, *(arguments.images or ()),
+    ]  # fmt: skip
 
 
 def _report(
@@ -85,10 +99,8 @@ def _report(
                          start), tolerances, outputs)  # fmt: skip
     address = arguments.ray_address or os.environ.get("RAY_ADDRESS")
     gpus = {"auto": None, "cpu": False}.get(arguments.device, True)
-    named = [arguments.port, arguments.weights, arguments.against, arguments.labels, *arguments.sources,
-             *(arguments.images or ())]  # fmt: skip
     with cluster(address, arguments.workers, gpus, note) as workers:
-        workers.open(Task(os.getcwd(), existing(named), partial(_opened, arguments), bench.digests))
+        workers.open(Task(os.getcwd(), existing(_inputs(arguments)), partial(_opened, arguments), bench.digests))
         report = _compared(bench, workers.device(), lambda start: workers.compared(start, bench.truth.count),
                            tolerances, outputs)  # fmt: skip
         return replace(report, device={**report.device, **workers.device()})
