@@ -116,12 +116,12 @@ class Recording:
         return values
 
 
-def write_recording(path: Path, facts: Facts, runs: Iterable[Run]) -> None:
-    """Writes a recording, run after run as they come, whole or not at all. Raises Refused where ``path`` can't be
-    written, and where no picture could be read."""
+def write_recording(path: Path, facts: Facts, runs: Iterable[Run], inside: Path | None = None) -> None:
+    """Writes a recording, run after run as they come, whole or not at all; ``inside`` is a folder for what is not yet
+    whole. Raises Refused where ``path`` can't be written, and where no picture could be read."""
     import h5py
 
-    with staged(path.parent) as stage, h5py.File(stage / path.name, "w") as file:
+    with staged(path.parent, inside) as stage, h5py.File(stage / path.name, "w") as file:
         file.attrs["kind"], file.attrs["format"] = KIND, FORMAT
         heads = [_append(file, facts, run) for run in runs]
         if not any(head["pictures"] for head in heads):

@@ -122,10 +122,8 @@ class TestPort:
         shutil.copy(f"{demo_port}.json", f"{path}.json")
         code, out, err = validated(path, "--against", demo / "reference.h5", "--quiet")
         assert (code, out) == (2, "")
-        assert (
-            err
-            == f"{path}: has no tensor 'fc8:0', which its manifest names: it is cut short, or the manifest is another's\n"
-        )
+        what = "has no tensor 'fc8:0', which its manifest names: it is cut short, or the manifest is another's"
+        assert err == f"{path}: {what}\n"
 
     def test_with_two_inputs_where_one_is_fed(self, demo, tmp_path, validated):
         tf = tensorflow1("the tests")

@@ -47,9 +47,10 @@ def run(arguments: argparse.Namespace) -> None:
         note(f"{output}: goes on after {journal.done()} of {truth.count} batches that were done")
     try:
         tally = Tally(shown(journaled(truth, journal), truth.count, "recording"))
-        write_recording(output, truth.facts, tally)
-    except Refused:
-        journal.remove()
+        write_recording(output, truth.facts, tally, journal.room())
+    except BaseException as error:  # an interruption too
+        if isinstance(error, Refused) or not journal.done():
+            journal.remove()
         raise
     journal.remove()
     size = output.stat().st_size / 2**20
