@@ -27,7 +27,8 @@ Names what is in pictures, with a frozen graph that this project wrote.
 
 Each picture is brought to the input's size, and its values, 0 to 255, become input as the graph's manifest
 (GRAPH.pb.json) states: the mean is subtracted, then all is multiplied by scale. Where the Caffe definition did not
-state that, say here how the network was trained. BVLC's AlexNet, for one:
+state that, say here how the network was trained. Pictures are read and resized as Caffe's own tools do, with OpenCV's
+numbers. BVLC's AlexNet, for one:
 
   python -m tools.classify alexnet.pb cat.jpeg --mean 104,117,123 --resize 256
 """

@@ -53,6 +53,13 @@ class Journal:
         unfinished.write_bytes(content)
         os.replace(unfinished, self._path(part))
 
+    def room(self) -> Path:
+        """Returns a folder for what is not yet whole, which goes when the journal goes."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for stale in self.folder.glob(".caffeport-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        return self.folder
+
     def remove(self) -> None:
         """Removes the journal: the work is done, or can't be."""
         shutil.rmtree(self.folder.parent, ignore_errors=True)

@@ -1,8 +1,7 @@
-"""From picture files to what a network reads."""
+"""From picture files to what a network reads: decoded and resized as Caffe's own tools do."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from graphs.layer import spell
 from graphs.layers.data import Transform
+from tools.record.decoding import decode, resized
 from weights import Refused, Shape
 
 
@@ -32,37 +32,17 @@ class Preparation:
 
     def read(self, path: Path) -> np.ndarray:
         """Returns the picture in ``path`` in the input's size, uint8 (H, W, C). Raises Refused where it is none."""
-        rows, columns = self.resize
-        pixels = _read(path, "L" if self.channels == 1 else "RGB", (columns, rows))
-        return _middle(pixels.reshape(rows, columns, self.channels), self.height, self.width)[:, :, ::-1]
+        try:
+            picture = decode(path.read_bytes(), self.channels)
+        except OSError as error:
+            raise Refused(f"{path}: {error.strerror or error}") from error
+        except Refused as refused:
+            raise refused if "needs Pillow" in str(refused) else refused.within(str(path)) from refused
+        return _middle(resized(picture, self.resize), self.height, self.width)
 
     def fed(self, pictures: np.ndarray) -> np.ndarray:
         """Returns uint8 (N, H, W, C) as the network's graph reads it, float32."""
         return (pictures - self.mean) * np.float32(self.scale)
-
-
-def _read(path: Path, mode: str, size: tuple[int, int]) -> np.ndarray:
-    """Returns the picture's values in Pillow's ``mode``, upright, brought to ``size`` (width, height)."""
-    try:
-        from PIL import Image, ImageOps
-    except ModuleNotFoundError as error:
-        raise Refused("reading pictures needs Pillow: pip install 'caffeport[pictures]'") from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of metadata that play no part here
-            with Image.open(path) as image:
-                image.verify()  # checksums, which decoding passes over
-            with Image.open(path) as image:
-                depth = image.mode
-                upright = ImageOps.exif_transpose(image).convert(mode)
-    except Image.UnidentifiedImageError as error:
-        raise Refused(f"{path}: is no picture that Pillow can read") from error
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else f"is no whole picture: {error}"
-        raise Refused(f"{path}: {reason}") from error
-    if depth.startswith(("I", "F")):  # converting them has cut values off at 255
-        raise Refused(f"{path}: has more than 8 bits in a channel; save it with 8")
-    return np.asarray(upright.resize(size, Image.Resampling.BILINEAR))
 
 
 def _middle(picture: np.ndarray, height: int, width: int) -> np.ndarray:

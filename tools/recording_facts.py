@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,12 @@ def facts_as_json(facts: Facts) -> dict[str, Any]:
         "notes": facts.notes,
         "definition": facts.definition,
     }
+
+
+def identity_of(facts: Facts) -> dict[str, Any]:
+    """Returns all that the facts say as values for JSON, the mean in short."""
+    mean = np.ascontiguousarray(facts.preprocessing.mean, np.float32)
+    return {**facts_as_json(facts), "mean": [mean.shape, hashlib.sha256(mean.tobytes()).hexdigest()]}
 
 
 def facts_from_json(stated: dict[str, Any], mean: np.ndarray) -> Facts:

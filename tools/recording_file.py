@@ -35,6 +35,9 @@ KIND, FORMAT = "caffeport recording", 1
 ABSENT = 2
 """Stands in ``whole`` for a value that was not recorded."""
 
+SHOWN = 3
+"""Broken pictures that are named where no other is left."""
+
 LARGE = 64 << 20
 """Bytes of a run from which on they are stored as they are: packing floats costs more time than it saves room."""
 
@@ -126,17 +129,17 @@ class Recording:
         return values
 
 
-def write_recording(path: Path, facts: Facts, runs: Iterable[Run]) -> None:
-    """Writes a recording, run after run as they come, whole or not at all. Raises Refused where ``path`` can't be
-    written, and where no picture could be read."""
+def write_recording(path: Path, facts: Facts, runs: Iterable[Run], inside: Path | None = None) -> None:
+    """Writes a recording, run after run as they come, whole or not at all; ``inside`` is a folder for what is not yet
+    whole. Raises Refused where ``path`` can't be written, and where no picture could be read."""
     import h5py
 
-    with staged(path.parent) as stage, h5py.File(stage / path.name, "w") as file:
+    with staged(path.parent, inside) as stage, h5py.File(stage / path.name, "w") as file:
         file.attrs["kind"], file.attrs["format"] = KIND, FORMAT
         heads = [_append(file, facts, run) for run in runs]
         if not any(head["pictures"] for head in heads):
             reasons = [f"{name}: {reason}" for head in heads for name, reason in head["broken"]]
-            raise Refused(*reasons, f"none of the {len(reasons)} pictures can be read")
+            raise Refused(*reasons[:SHOWN], f"none of the {len(reasons)} pictures can be read")
         _extend(file, "mean", np.asarray(facts.preprocessing.mean, np.float32))
         text = json.dumps({**facts_as_json(facts), "runs": heads}, separators=(",", ":"))
         _extend(file, "facts", np.frombuffer(text.encode(), np.uint8))
@@ -206,6 +209,8 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with path.open("rb") as plain:
             signature = plain.read(8)
+    except IsADirectoryError as error:
+        raise Refused(f"{path}: is a folder; name a recording, which python -m tools.record makes") from error
     except OSError as error:
         raise Refused(f"{path}: {error.strerror or error}") from error
     if signature != b"\x89HDF\r\n\x1a\n":

@@ -17,6 +17,8 @@ from graphs.tensorflow1 import tensorflow1
 from tools import classify
 from tools.classify import guesses
 from tools.pictures import prepare
+from tools.record.pictures import PictureSource
+from tools.record.preprocessing import Asked, fed, settle
 from weights import Refused
 
 Image = pytest.importorskip("PIL.Image")
@@ -197,6 +199,21 @@ def test_a_picture_is_brought_to_the_size_and_turned_upright(tmp_path):
     assert pixels[-1].tolist() == [250] * 4
 
 
+@pytest.mark.parametrize("side", [227, 256])
+def test_photographs_are_prepared_as_for_a_recording_and_as_opencv_does(shared, side):
+    cv2 = pytest.importorskip("cv2")
+    stated, mean = {"scale": 0.5}, np.array([104, 117, 123], np.float32)
+    preprocessing, preparation = settle((-1, 3, 227, 227), stated, Asked(mean, resize=side))
+    for path in sorted((shared / "images").iterdir()):
+        pixels = preparation.read(path)
+        cut = (side - 227) // 2
+        theirs = cv2.resize(cv2.imread(str(path)), (side, side))[cut : cut + 227, cut : cut + 227]
+        assert np.abs(pixels.astype(int) - theirs).max() <= 1, path.name  # what two decoders of JPEG differ by
+        picture, _ = PictureSource(path.name, path).read(3, (side, side))
+        recorded = fed([picture], preprocessing, 227, 227)
+        assert np.array_equal(np.moveaxis(preparation.fed(pixels[np.newaxis]), -1, 1), recorded)
+
+
 @pytest.mark.parametrize(
     ("stated", "changes", "message"),
     [
@@ -259,7 +276,7 @@ def broken(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1
     for name, content, message in (
-        ("empty.png", b"", "is no picture that Pillow can read"),
+        ("empty.png", b"", "is empty"),
         ("text.png", b"a picture of a three", "is no picture that Pillow can read"),
         ("short.png", whole[: len(whole) // 2], "is no whole picture: "),
         ("flipped.png", bytes(flipped), "is no whole picture: "),
@@ -267,9 +284,9 @@ def broken(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         path = tmp_path / name
         path.write_bytes(content)
         yield path, f"{path}: {message}"
-    deep = tmp_path / "deep.png"
-    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(deep)
-    yield deep, f"{deep}: has more than 8 bits in a channel; save it with 8"
+    deep = tmp_path / "deep.tiff"
+    Image.fromarray(np.full((8, 8), 70_000, np.int32)).save(deep)
+    yield deep, f"{deep}: has more than 16 bits in a channel; save it with 8"
     yield tmp_path / "none.png", f"{tmp_path / 'none.png'}: No such file or directory"
     yield tmp_path, f"{tmp_path}: Is a directory"
 

@@ -382,7 +382,8 @@ class TestIsRefused:
 
         copy = changed(demo_port, tmp_path, rename)
         assert run(copy, "--against", reference) == (
-            2, "", f"{copy}: has no tensor 'elsewhere:0', which its manifest names; is the manifest another's?\n",
+            2, "", f"{copy}: has no tensor 'elsewhere:0', which its manifest names: it is cut short, or the manifest "
+            "is another's\n",
         )  # fmt: skip
 
     def test_a_manifest_that_is_none(self, demo_port, reference, tmp_path, run):

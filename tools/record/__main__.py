@@ -17,8 +17,10 @@ weights are.
   python -m tools.validate alexnet.pb --against reference.h5
 
 Pictures (files, folders, .npy or .npz arrays of N, C, H, W) are read and resized as Caffe's own tools do with OpenCV:
-B, G, R of 0 to 255, transparency dropped, rotated as EXIF says, resized bilinearly without smoothing first. A picture
-that can't be read is named and left out. An interrupted recording goes on where it stopped.
+B, G, R of 0 to 255; 16 bits cut to the high 8; transparency dropped; CMYK converted; resized bilinearly without
+smoothing first. EXIF's rotation is followed, as cv::imread does since OpenCV 3.1 (a Caffe with an older OpenCV does not
+turn them: there, save pictures upright). A picture that can't be read, is animated or has more than 64 million pixels
+is named, counted and left out. An interrupted recording goes on where it stopped.
 """
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from tools.record.live import Live, live, values_per_picture
 from tools.record.pictures import list_pictures
 from tools.record.preprocessing import Asked
 from tools.recording import Run
-from tools.recording_facts import facts_as_json
+from tools.recording_facts import identity_of
 from tools.recording_file import write_recording
 from weights import Refused
 from weights.refused import one_line
@@ -34,36 +35,48 @@ WHOLE_BYTES = 16 << 20
 def run(arguments: argparse.Namespace) -> None:
     """Records. Raises Refused where it can't be done."""
     output: Path = arguments.output
-    check_output(output)
+    check_output(output, [*arguments.sources, *arguments.images, arguments.mean_file, arguments.labels])
     port, engine = read_network(arguments.sources, arguments.engine, arguments.input_shape)
     keep = None if arguments.full else arguments.whole
     if keep is None and not arguments.full:
         keep = WHOLE_BYTES // (4 * values_per_picture(port))
     truth = live_truth(port, engine, arguments, keep, arguments.sample)
     notes(truth)
-    journal = Journal.beside(output, [facts_as_json(truth.facts), truth.spans, truth.sample, picture_states(truth)])
+    journal = Journal.beside(output, [identity_of(truth.facts), truth.spans, truth.sample, picture_states(truth)])
     if journal.done():
         note(f"{output}: goes on after {journal.done()} of {truth.count} batches that were done")
     try:
         tally = Tally(shown(journaled(truth, journal), truth.count, "recording"))
-        write_recording(output, truth.facts, tally)
-    except Refused:
-        journal.remove()
+        write_recording(output, truth.facts, tally, journal.room())
+    except BaseException as error:  # an interruption too
+        if isinstance(error, Refused) or not journal.done():
+            journal.remove()
         raise
     journal.remove()
     size = output.stat().st_size / 2**20
+    counted = "1 picture" if tally.pictures == 1 else f"{tally.pictures} pictures"
     whole = "all" if tally.whole >= tally.pictures else str(tally.whole)
-    print(
-        one_line(f"{output}: {size:,.1f} MiB, {tally.pictures} pictures, {whole} of them whole, {truth.facts.engine}")
-    )
+    print(one_line(f"{output}: {size:,.1f} MiB, {counted}, {whole} of them whole, {truth.facts.engine}"))
 
 
-def check_output(output: Path) -> None:
-    """Raises Refused where a file can't be written there, before any work is done."""
+def check_output(output: Path, inputs: Iterable[str | Path | None] = ()) -> None:
+    """Raises Refused where a file can't be written there, or would replace one of the ``inputs``, before any work is
+    done."""
     if output.is_dir():
         raise Refused(f"{output}: is a folder; name a file")
     if not output.parent.is_dir():
         raise Refused(f"{output}: the folder {output.parent} does not exist; make it first")
+    for given in inputs:
+        if given is not None and os.path.exists(given) and output.exists() and os.path.samefile(given, output):
+            raise Refused(f"{output}: is read by this command, and would be replaced; name another file to write")
+    try:
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        raise Refused(
+            f"{output}: can't be written, as nothing can be made in {output.parent} ({error.strerror or error}); name "
+            "another folder"
+        ) from error
 
 
 def read_network(sources: Sequence[str], engine: str, shapes: Sequence[str]) -> tuple[Port, Engine]:
@@ -136,8 +149,11 @@ def picture_states(truth: Live) -> list[tuple[str, int, int]]:
     """Returns what tells that picture files are those of an earlier command."""
     states = []
     for source in truth.pictures:
-        state = os.stat(source.path)
-        states.append((str(source.path), state.st_size, state.st_mtime_ns))
+        try:
+            state = os.stat(source.path)
+            states.append((str(source.path), state.st_size, state.st_mtime_ns))
+        except OSError:  # it is told as broken when its turn comes
+            states.append((str(source.path), -1, -1))
     return states
 
 

@@ -2,8 +2,9 @@
 
 Caffe's tools (convert_imageset, ImageData, the C++ classification example) use OpenCV's cv::imread and cv::resize. The
 same here, without OpenCV: B, G, R of 8 bits; of 16 bits the high byte; grey spread over three channels; transparency
-dropped, not blended; CMYK converted; rotated as EXIF says (OpenCV does so since 3.1); resized bilinearly between the
-pixels' centres, without smoothing first.
+dropped, not blended; CMYK converted; rotated and mirrored as EXIF says (imread does so since OpenCV 3.1, in JPEG, PNG,
+WebP and TIFF; Caffe with an older OpenCV does not); resized bilinearly between the pixels' centres, without smoothing
+first, to the very same numbers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from typing import Any
 import numpy as np
 
 from weights import Refused
+
+UNIT = 1 << 11
+"""Parts that cv::resize divides the distance between two pixels into."""
 
 LARGEST = 64_000_000
 """Pixels of a picture: a larger one takes memory for nothing, as networks read far fewer."""
@@ -44,7 +48,7 @@ def decode(data: bytes, channels: int) -> np.ndarray:
     except Image.UnidentifiedImageError as error:
         raise Refused("is no picture that Pillow can read") from error
     except Image.DecompressionBombError as error:
-        raise Refused(f"has more than {LARGEST / 1e6:.0f} million pixels") from error
+        raise Refused(f"has more than {LARGEST / 1e6:.0f} million pixels: make it smaller") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
         raise Refused(f"is no whole picture: {error}") from error
     return pixels[:, :, None] if channels == 1 else pixels[:, :, ::-1]
@@ -52,11 +56,14 @@ def decode(data: bytes, channels: int) -> np.ndarray:
 
 def _check(image: Any) -> None:
     frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise Refused(f"is animated ({frames} frames); Caffe reads still pictures")
+    if frames > 1 and image.format != "MPO":  # a camera's JPEG with a preview after it: OpenCV reads the first, too
+        what = f"has {frames} pages" if image.format == "TIFF" else f"is animated ({frames} frames)"
+        raise Refused(f"{what}; Caffe reads still pictures: save the one that is meant")
     if image.width * image.height > LARGEST:
         millions = image.width * image.height / 1e6
-        raise Refused(f"has {millions:.1f} million pixels; at most {LARGEST / 1e6:.0f} million are read")
+        raise Refused(
+            f"has {millions:.1f} million pixels; at most {LARGEST / 1e6:.0f} million are read: make it smaller"
+        )
 
 
 def _eight_bits(image: Any, mode: str) -> Any:
@@ -74,24 +81,30 @@ def _eight_bits(image: Any, mode: str) -> Any:
 
 
 def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns (H, W, C) brought to ``size`` (height, width) as cv::resize does (INTER_LINEAR); whole numbers stay
-    whole, rounded as there to within one."""
+    """Returns (H, W, C) brought to ``size`` (height, width) as cv::resize does (INTER_LINEAR): uint8 to the very same
+    numbers, in its fixed point; fractions stay fractions."""
     if picture.shape[:2] == size:
         return picture
     above, below, down = _neighbours(picture.shape[0], size[0])
     left, right, across = _neighbours(picture.shape[1], size[1])
-    rows = picture[above] * (1 - down)[:, None, None] + picture[below] * down[:, None, None]
-    values = rows[:, left] * (1 - across)[None, :, None] + rows[:, right] * across[None, :, None]
-    if picture.dtype.kind == "f":
+    across = np.where(left == right, 0, across)  # beyond the outermost centres: the border itself
+    upper, lower = picture[above], picture[below]
+    if picture.dtype != np.uint8:
+        rows = upper * (1 - down)[:, None, None] + lower * down[:, None, None]
+        values = rows[:, left] * (1 - across)[None, :, None] + rows[:, right] * across[None, :, None]
         return values.astype(picture.dtype)
-    return np.floor(values + 0.5).astype(picture.dtype)
+    shares = [np.rint(share * np.float32(UNIT)).astype(np.int32) for share in (1 - across, across, 1 - down, down)]
+    over, under = (
+        (rows[:, left] * shares[0][None, :, None] + rows[:, right] * shares[1][None, :, None]) >> 4
+        for rows in (upper, lower)
+    )
+    sums = (over * shares[2][:, None, None] >> 16) + (under * shares[3][:, None, None] >> 16)
+    return (sums + 2 >> 2).astype(np.uint8)
 
 
 def _neighbours(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns, for each place of the new axis, the old places on both sides and the share of the second."""
-    centre = (np.arange(new) + 0.5) * (old / new) - 0.5
-    first = np.floor(centre).astype(int)
-    share = (centre - first).astype(np.float32)
-    share[(first < 0) | (first >= old - 1)] = 0  # beyond the outermost centres: the border itself
-    first = first.clip(0, old - 1)
-    return first, (first + 1).clip(0, old - 1), share
+    """Returns, for each place of the new axis, the old places on both sides and the share of the second, float32."""
+    centre = ((np.arange(new) + 0.5) * (old / new) - 0.5).astype(np.float32)
+    first = np.floor(centre)
+    place = first.astype(int)
+    return place.clip(0, old - 1), (place + 1).clip(0, old - 1), centre - first

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,9 @@ def list_pictures(paths: Sequence[str | Path]) -> tuple[tuple[PictureSource, ...
     for given in paths:
         path, name = _split(str(given))
         if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.is_file())
+            files = sorted(
+                file for file in path.iterdir() if file.is_file() or (file.is_symlink() and not file.exists())
+            )
             pictures = [file for file in files if file.suffix.lower() in ENDINGS]
             if len(pictures) < len(files):
                 others = len(files) - len(pictures)
@@ -66,14 +69,33 @@ def list_pictures(paths: Sequence[str | Path]) -> tuple[tuple[PictureSource, ...
             problems.append(f"{path}: no such file or folder")
         elif path.suffix in ARRAYS:
             array = _array(path, name)
+            if not len(array):
+                problems.append(f"{given}: holds 0 pictures")
             found += [PictureSource(f"{path.name}[{row}]", path, array, row) for row in range(len(array))]
         else:
             found.append(PictureSource(path.name, path))
     if problems:
         raise Refused(*problems)
-    if not found:
-        raise Refused("there are no pictures; name files or folders after --images")
+    found, repeated = _told_apart(found)
+    if repeated:
+        notes.append(f"{', '.join(repeated[:4])}{', ...' if len(repeated) > 4 else ''}: named twice, read once")
     return tuple(found), tuple(notes)
+
+
+def _told_apart(pictures: list[PictureSource]) -> tuple[list[PictureSource], list[str]]:
+    """Returns the pictures, those of the same name with their folders, and the names of those that were there before
+    already."""
+    counts = Counter(one.name for one in pictures)
+    apart: dict[str, PictureSource] = {}
+    repeated = []
+    for one in pictures:
+        folder = f"{one.path.parent}/" if counts[one.name] > 1 else ""
+        name = folder + one.name
+        if name in apart:
+            repeated.append(name)
+        else:
+            apart[name] = replace(one, name=name)
+    return list(apart.values()), repeated
 
 
 def _split(given: str) -> tuple[Path, str]:

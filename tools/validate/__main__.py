@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.exit_code import exit_code
-from tools.record.__main__ import add_pictures
+from tools.record.__main__ import add_pictures, count
 
 _HELP = """\
 Holds a port against Caffe's truth, picture by picture and layer by layer, and names the first layer that differs.
@@ -18,6 +18,10 @@ Holds a port against Caffe's truth, picture by picture and layer by layer, and n
 
 PORT is a frozen graph, a checkpoint with its .meta, a SavedModel's folder or a .py source, written by this project or
 by anyone. Without a manifest beside it, tensors are matched by name, shape and order, and the match is shown.
+
+Sets that outgrow one machine: --runner ray shares the batches out among the workers of a Ray cluster, each with the
+port opened once, on a GPU of its own where there are any; the numbers are those of a plain run. Workers read the port,
+the recording and the pictures under the same paths as this command: put them on a file system that all nodes share.
 
 Exit code: 0 all within tolerance, 1 it differs, 2 could not do it (also: something could not be compared).
 """
@@ -50,6 +54,12 @@ def parser() -> argparse.ArgumentParser:
     add("--certificate", type=Path, metavar="FILE", help="write a certificate there if the port agrees")
     add("--verify", type=Path, metavar="FILE", help="check a certificate against PORT, and compare again if there is "
         "something to compare with")  # fmt: skip
+    add("--runner", choices=("plain", "ray"), default="plain", help="ray: compare batches by several processes, "
+        "on a Ray cluster or on this machine")  # fmt: skip
+    add("--workers", type=count, metavar="N", help="processes of --runner ray (default: one for each GPU; without GPUs "
+        "one for every four cores, as a session uses several)")  # fmt: skip
+    add("--ray-address", metavar="HOST:PORT|auto", help="Ray cluster to join (default: what RAY_ADDRESS says, else one "
+        "on this machine for as long as it is used)")  # fmt: skip
     add("--quiet", action="store_true", help="print the verdict only")
     return parser
 

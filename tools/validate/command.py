@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import astuple, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,10 @@ from tools.record.command import check_output, live_truth, note, notes, picture_
 from tools.record.engines import Engine
 from tools.record.live import Live
 from tools.recording import Run, Truth
-from tools.recording_facts import facts_as_json
+from tools.recording_facts import identity_of
 from tools.recording_file import read_recording
 from tools.validate.certificate import certificate, read_certificate, verify
+from tools.validate.cluster import Bench, Task, cluster, existing
 from tools.validate.comparison import TOLERANCE
 from tools.validate.device import Device, open_device
 from tools.validate.explaining import diagnosed
@@ -28,8 +32,8 @@ from tools.validate.junit import junit
 from tools.validate.opening import OpenPort, digest, open_port
 from tools.validate.report import Report, as_json
 from tools.validate.resuming import as_bytes, from_bytes
-from tools.validate.running import Compared, Recompute, Tolerances, validate
-from tools.validate.subject import Subject, Words, match
+from tools.validate.running import Compared, Recompute, Tolerances, compare_runs, validate, versions
+from tools.validate.subject import Words, match
 from tools.validate.terminal import print_report
 from weights import Refused
 from weights.staging import staged
@@ -49,8 +53,10 @@ WRITERS: dict[str, Render] = {
 def run(arguments: argparse.Namespace) -> int:
     """Validates; returns the exit code. Raises Refused where it can't be done."""
     outputs = {option: path for option in WRITERS if (path := getattr(arguments, option)) is not None}
-    for path in outputs.values():
-        check_output(path)
+    for option, path in outputs.items():
+        check_output(path, _inputs(arguments))
+        if path in [other for name, other in outputs.items() if name != option]:
+            raise Refused(f"{path}: two reports can't be one file; name another for --{option}")
     if "html" in outputs:
         environment()  # what is missing is said before the work, not after it
     tolerances = read_tolerances(arguments.tolerance)
@@ -58,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.verify and not arguments.against and not arguments.images:
         raise Refused(f"{arguments.port}: say what to hold it against: --against recording.h5, or DEFINITION WEIGHTS "
                       "--images PATH")  # fmt: skip
-    device = open_device(arguments.device, arguments.tf32)
+    check_runner(arguments)
+    device = open_device("cpu" if arguments.runner == "ray" else arguments.device, arguments.tf32)
     with closing(open_port(arguments.port, device, arguments.weights, arguments.trust)) as port:
         if arguments.verify and not _verified(arguments, port):
             return 1
@@ -67,10 +74,22 @@ def run(arguments: argparse.Namespace) -> int:
         report, truth = _report(arguments, port, device, tolerances, words, outputs)
     write_reports(report, truth, arguments.command, outputs)
     if arguments.quiet:
-        print(f"verdict: {report.verdict.answer}" + (f", first at {report.verdict.first}" if report.first else ""))
+        verdict = report.verdict
+        why = f", first at {verdict.first}" if verdict.first else f": {verdict.reasons[0]}" if verdict.exit_code else ""
+        print(f"verdict: {verdict.answer}{why}")
     else:
         print_report(report)
     return report.verdict.exit_code
+
+
+def _inputs(arguments: argparse.Namespace) -> list[Any]:
+    """Returns what the command line names to be read, and what lies beside the port and belongs to it."""
+    port = arguments.port
+    beside = [f"{port}{ending}" for ending in (".json", ".index", ".meta", ".data-00000-of-00001")]
+    return [
+        port, *beside, arguments.weights, arguments.against, arguments.labels, arguments.mean_file, arguments.verify,
+        *arguments.sources, *(arguments.images or ()),
+    ]  # fmt: skip
 
 
 def _report(
@@ -81,47 +100,95 @@ def _report(
     words: Words,
     outputs: Mapping[str, Path],
 ) -> tuple[Report, Truth]:
+    bench = _bench(arguments, port, device, words)
+    if arguments.runner == "plain":
+        report = _compared(bench, device.facts, lambda start: compare_runs(bench.subject, bench.truth, bench.recompute,
+                           start), tolerances, outputs)  # fmt: skip
+    else:
+        report = _shared_out(arguments, bench, tolerances, outputs)
+    return diagnosed(report, bench.subject, bench.truth, bench.network, bench.recompute), bench.truth
+
+
+def _shared_out(
+    arguments: argparse.Namespace, bench: Bench, tolerances: Tolerances, outputs: Mapping[str, Path]
+) -> Report:
+    address = arguments.ray_address or os.environ.get("RAY_ADDRESS")
+    gpus = {"auto": None, "cpu": False}.get(arguments.device, True)
+    with cluster(address, arguments.workers, gpus, note) as workers:
+        workers.open(Task(os.getcwd(), existing(_inputs(arguments)), partial(_opened, arguments), bench.digests))
+        report = _compared(bench, workers.device(), lambda start: workers.compared(start, bench.truth.count),
+                           tolerances, outputs)  # fmt: skip
+        return replace(report, device={**report.device, **workers.device()})
+
+
+def _opened(arguments: argparse.Namespace) -> Bench:
+    """Returns all that comparing takes, opened anew: what each worker does."""
+    device = open_device(arguments.device, arguments.tf32)
+    port = open_port(arguments.port, device, arguments.weights, arguments.trust)
+    return _bench(arguments, port, device, read_words(arguments))
+
+
+def _bench(arguments: argparse.Namespace, port: OpenPort, device: Device, words: Words) -> Bench:
     truth, network, recompute, source = truth_of(arguments)
     subject = match(port, truth.facts, words, source.get("file") or "the reference")
+    places = [[*key, place.tensor, place.moved] for key, place in subject.places.items()]
+    states = [list(map(astuple, truth.spans)), picture_states(truth)] if isinstance(truth, Live) else []
+    identity = {
+        f"{port.path}": port.sha256,
+        f"{arguments.against or 'the reference'}": dict(source),
+        "the network and its preprocessing": identity_of(truth.facts),
+        "the pictures": states,
+        "the match of tensors": [places, dict(subject.feeds), recompute is not None],
+        "the versions of caffeport, TensorFlow and NumPy": versions(),
+    }
+    return Bench(subject, truth, network, recompute, source, device, identity)
+
+
+def _compared(
+    bench: Bench,
+    device: Mapping[str, Any],
+    compared: Callable[[int], Iterator[Compared]],
+    tolerances: Tolerances,
+    outputs: Mapping[str, Path],
+) -> Report:
+    """Returns the report on runs as they are ``compared`` from a number on; where there is an output, what an
+    interrupted command has done on the same ``device`` is not done again."""
+    subject, truth = bench.subject, bench.truth
     if not outputs or truth.count < 2:
-        runs = shown(_told(truth, 0), truth.count, "comparing")
-        report = validate(subject, truth, tolerances, device, recompute, runs, source)
-        return diagnosed(report, subject, truth, network, recompute), truth
-    journal = Journal.beside(next(iter(outputs.values())), _request(truth, subject, device, source, recompute))
+        runs = shown(_told(compared(0)), truth.count, "comparing")
+        return validate(subject, truth, tolerances, bench.device, runs, bench.source)
+    journal = Journal.beside(next(iter(outputs.values())), [bench.digests, dict(device)])
     done = [from_bytes(journal.load(part)) for part in range(min(journal.done(), truth.count))]
     if done:
         note(f"goes on after {len(done)} of {truth.count} batches that were compared")
-    runs = shown(_told(truth, len(done)), truth.count - len(done), "comparing")
+    runs = shown(_told(compared(len(done))), truth.count - len(done), "comparing")
 
     def keep(one: Compared) -> None:
         journal.store(one.number, as_bytes(one))
 
     try:
-        report = validate(subject, truth, tolerances, device, recompute, runs, source, done, keep)
+        report = validate(subject, truth, tolerances, bench.device, runs, bench.source, done, keep)
     except Refused:
         journal.remove()
         raise
     journal.remove()
-    return diagnosed(report, subject, truth, network, recompute), truth
+    return report
 
 
-def _request(
-    truth: Truth, subject: Subject, device: Device, source: Mapping[str, Any], recompute: Recompute | None
-) -> list[Any]:
-    """Returns all that a compared run depends on: a journal of anything else is of no use."""
-    places = [[*key, place.tensor, place.moved] for key, place in subject.places.items()]
-    states = [truth.spans, picture_states(truth)] if isinstance(truth, Live) else []
-    return [
-        facts_as_json(truth.facts), subject.port.sha256, places, dict(subject.feeds), device.facts, dict(source),
-        recompute is not None, states,
-    ]  # fmt: skip
+def _told(compared: Iterator[Compared]) -> Iterator[Compared]:
+    for one in compared:
+        for picture in one.broken:
+            note(f"{picture.name}: {picture.reason}; left out")
+        yield one
 
 
-def _told(truth: Truth, start: int) -> Iterator[Run]:
-    for run in truth.runs(start):
-        for one in run.broken:
-            note(f"{one.name}: {one.reason}; left out")
-        yield run
+def check_runner(arguments: argparse.Namespace) -> None:
+    """Raises Refused where what is said of workers does not fit."""
+    if arguments.runner == "plain" and (arguments.workers or arguments.ray_address):
+        option = "--workers" if arguments.workers else "--ray-address"
+        raise Refused(f"{option}: is of use with --runner ray only; say that too")
+    if arguments.runner == "ray" and ":" in arguments.device:
+        raise Refused(f"--device {arguments.device}: Ray gives each worker a GPU of its own; say --device gpu")
 
 
 def truth_of(arguments: argparse.Namespace) -> tuple[Truth, Port | None, Recompute | None, dict[str, Any]]:

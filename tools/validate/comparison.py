@@ -76,9 +76,8 @@ class Difference:
         return self.relative <= tolerance
 
 
-def differ(got: np.ndarray, expected: Value, first_row: int = 0) -> Difference:
-    """Returns how far a blob of a port, in Caffe's order, is from the reference's, whole or sampled. ``first_row`` is
-    added to the worst value's place on the first axis."""
+def differ(got: np.ndarray, expected: Value) -> Difference:
+    """Returns how far a blob of a port, in Caffe's order, is from the reference's, whole or sampled."""
     if got.shape != expected.shape:
         return Difference(problem=f"has the shape {got.shape}, the reference {expected.shape}")
     if not got.size or not expected.values.size:
@@ -107,8 +106,6 @@ def differ(got: np.ndarray, expected: Value, first_row: int = 0) -> Difference:
         apart = [abs(one - other) for one, other in pairs if not math.isnan(other)]
         # Each statistic has a rounding of its own, some 1e-7 of the magnitude.
         largest = max(found[1], *apart) if all(map(math.isfinite, apart)) else math.inf
-    if worst.index and first_row:
-        worst = replace(worst, index=(worst.index[0] + first_row, *worst.index[1:]))
     return Difference(int(mine.size), largest, known.absmax, worst, *found[2:], not_finite=bad)
 
 
@@ -152,6 +149,14 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[int, tuple[int | slice, ..
     for row in range(shape[0]):
         for column in range(0, shape[1], step):
             yield row * inner + column * innermost, (row, slice(column, column + step))
+
+
+def shifted(one: Difference, rows: int) -> Difference:
+    """Returns the difference with the worst value's place moved by ``rows`` on the first axis."""
+    if one.worst is None or not one.worst.index:
+        return one
+    row, *rest = one.worst.index
+    return replace(one, worst=replace(one.worst, index=(row + rows, *rest)))
 
 
 def added(one: Difference, other: Difference) -> Difference:

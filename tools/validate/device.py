@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -44,9 +45,11 @@ def open_device(asked: str = "auto", tf32: bool = False) -> Device:
         seen = f"only {len(gpus)}" if gpus else "no GPU"
         raise Refused(f"--device {asked}: TensorFlow {tf.__version__} sees {seen} here; try --device cpu")
     if not gpus:
-        from tools.benchmark.tables import machine
+        from tools.benchmark.tables import processor
 
-        return Device(machine(), "cpu", _plain(tf.ConfigProto(device_count={"GPU": 0})), tf32)
+        return Device(
+            f"{processor()}, {os.cpu_count()} cores", "cpu", _plain(tf.ConfigProto(device_count={"GPU": 0})), tf32
+        )
     options = tf.GPUOptions(visible_device_list=str(place), allow_growth=True)
     details = tensorflow.config.experimental.get_device_details(gpus[place])
     config = tf.ConfigProto(gpu_options=options, allow_soft_placement=True)

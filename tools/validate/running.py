@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tools.recording import Facts, Key, RecordedLayer, Run, Truth, spelled, top, whole
-from tools.validate.comparison import TOLERANCE, Difference, added, differ
+from tools.validate.comparison import TOLERANCE, Difference, added, differ, shifted
 from tools.validate.device import Device
 from tools.validate.report import Guess, LayerResult, Prediction, Report, judge
 from tools.validate.subject import Subject, as_blob
@@ -45,11 +45,9 @@ Recompute = Callable[[Run], Mapping[Key, np.ndarray]]
 """Returns the whole values of a run of which only samples are known."""
 
 
-def compare_run(
-    subject: Subject, facts: Facts, run: Run, first_row: int = 0, recompute: Recompute | None = None
-) -> Compared:
+def compare_run(subject: Subject, facts: Facts, run: Run, recompute: Recompute | None = None) -> Compared:
     """Returns how a port does on one run: as its graph computes it, and each layer fed the reference's own bottoms
-    where those are whole, or ``recompute`` gives them. ``first_row`` is the place of its first picture among all."""
+    where those are whole, or ``recompute`` gives them. Places are counted from the run's own first picture."""
     if not run.pictures:
         return Compared(run.number, {}, {}, (), run.broken, 0)
     keys = [key for layer in facts.layers for key in layer.keys if key in subject.places and key in run.values]
@@ -57,18 +55,18 @@ def compare_run(
         got = subject.run(run.inputs, keys)
     except Refused as refused:
         raise refused.within(str(subject.port.path)) from refused
-    computed = {key: differ(as_blob(got[key], run.values[key].shape), run.values[key], first_row) for key in keys}
+    computed = {key: differ(as_blob(got[key], run.values[key].shape), run.values[key]) for key in keys}
     predictions = tuple(_predictions(facts, run, got))
     del got
     known = run.whole
     if recompute is not None and any(not value.is_whole for value in run.values.values()):
         known = {("", blob): array for blob, array in run.inputs.items()} | dict(recompute(run))
-    isolated = dict(_isolated(subject, facts, run, known, first_row))
+    isolated = dict(_isolated(subject, facts, run, known))
     return Compared(run.number, computed, isolated, predictions, run.broken, len(run.pictures))
 
 
 def _isolated(
-    subject: Subject, facts: Facts, run: Run, known: Mapping[Key, np.ndarray], first_row: int
+    subject: Subject, facts: Facts, run: Run, known: Mapping[Key, np.ndarray]
 ) -> Iterator[tuple[Key, Difference]]:
     for layer in facts.layers:
         keys = [key for key in layer.keys if key in subject.places and key in known]
@@ -86,7 +84,7 @@ def _isolated(
             continue
         for key in keys:
             value = run.values[key] if run.values[key].is_whole else whole(known[key])
-            yield key, differ(as_blob(got[key], value.shape), value, first_row)
+            yield key, differ(as_blob(got[key], value.shape), value)
 
 
 def why_not_isolated(subject: Subject, layer: RecordedLayer) -> str:
@@ -128,30 +126,46 @@ def _predictions(facts: Facts, run: Run, got: Mapping[Key, np.ndarray]) -> Itera
             )
 
 
+def compare_runs(
+    subject: Subject, truth: Truth, recompute: Recompute | None = None, start: int = 0
+) -> Iterator[Compared]:
+    """Yields how a port does on each run, from number ``start`` on; the next run is prepared meanwhile."""
+    for run in truth.runs(start):
+        yield compare_run(subject, truth.facts, run, recompute)
+
+
 def validate(
     subject: Subject,
     truth: Truth,
     tolerances: Tolerances,
     device: Device,
-    recompute: Recompute | None = None,
-    runs: Iterable[Run] | None = None,
+    compared: Iterable[Compared] | None = None,
     source: Mapping[str, Any] | None = None,
     done: Sequence[Compared] = (),
     keep: Callable[[Compared], None] | None = None,
 ) -> Report:
-    """Returns the report on a port. ``runs`` stands for the truth's own where they pass through something else first (a
-    progress bar); ``source`` is what the report says of where the truth lies. The first runs may be ``done`` already;
+    """Returns the report on a port. ``compared`` are the runs in order, as somebody else compares them (default: here,
+    one by one); ``source`` is what the report says of where the truth lies. The first runs may be ``done`` already;
     ``keep`` is told of every other as soon as it is compared."""
     began = time.perf_counter()
     done = list(done)
-    first_row = sum(one.pictures for one in done)
-    for run in truth.runs(len(done)) if runs is None else runs:
-        done.append(compare_run(subject, truth.facts, run, first_row, recompute))
-        first_row += len(run.pictures)
+    pictures = sum(one.pictures for one in done)
+    for one in compare_runs(subject, truth) if compared is None else compared:
+        done.append(_placed(one, pictures))
+        pictures += one.pictures
         if keep is not None:
             keep(done[-1])
     report = gathered(subject, truth.facts, done, tolerances, device, source)
     return replace(report, seconds=time.perf_counter() - began)
+
+
+def _placed(one: Compared, pictures: int) -> Compared:
+    """Returns a run with its worst places counted from the first of all pictures, ``pictures`` before its own."""
+    computed, isolated = (
+        {key: shifted(difference, pictures) for key, difference in differences.items()}
+        for differences in (one.computed, one.isolated)
+    )
+    return replace(one, computed=computed, isolated=isolated)
 
 
 def gathered(
@@ -190,7 +204,7 @@ def gathered(
     return Report(
         port,
         {**(source or {}), **spelled(facts)},
-        {**device.facts, "versions": _versions()},
+        {**device.facts, "versions": versions()},
         pictures,
         tuple(prediction for one in done for prediction in one.predictions),
         layers,
@@ -250,7 +264,8 @@ def _isolation_note(
     ]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Returns the versions of what a report's numbers depend on."""
     from converter import __version__
     from graphs.tensorflow1 import tensorflow1
 

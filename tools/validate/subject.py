@@ -141,7 +141,10 @@ def match(port: OpenPort, facts: Facts, words: Words, against: str) -> Subject:
     _check_fed(tensors, places, feeds, facts, port.path)
     absent = [place.tensor for place in places.values() if place.tensor not in tensors]
     if absent:
-        raise Refused(f"{port.path}: has no tensor '{absent[0]}', which its manifest names; is the manifest another's?")
+        raise Refused(
+            f"{port.path}: has no tensor '{absent[0]}', which its manifest names: it is cut short, or the manifest is "
+            "another's"
+        )
     first = tensors[next(places["", blob].tensor for blob in facts.inputs)].shape
     return Subject(port, places, feeds, max(first[0], 0) if first else 0)
 

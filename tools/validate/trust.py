@@ -12,6 +12,7 @@ FORBIDDEN = re.compile(
     "File|PyFunc|Save|Restore|Checkpoint|Dataset|Reader|Record|Summary|Iterator|Queue|Remote|Rpc|Recv|Send|Collective"
     "|Nccl|Print|Dump|Debug|LoadAndRemap|LoadTPU|LMDB|Sql|HostCompute|CustomCall|XlaCallModule|Distributed|Sleep"
     "|ImportEvent|TPUExecute|TPUCompile|Infeed|Outfeed|GetSession|DeleteSession|MapStage|Stage$|Unstage"
+    "|ImmutableConst|VocabRemapping|FixedUnigramCandidateSampler|^Gcs|^Abort$"
 )
 """Types of operations that reach beyond the computation: files, sockets, Python, custom code, other sessions."""
 
