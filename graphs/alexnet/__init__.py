@@ -10,8 +10,24 @@ follows. ``FAMILY`` has them by name, with what a tool needs to know of each.
 """
 
 from graphs.alexnet.blocks import Endpoints
-from graphs.alexnet.family import FAMILY, Variant
+from graphs.alexnet.family import FAMILY, Preprocessing, Variant
+from graphs.alexnet.variants.batchnorm import batchnorm
 from graphs.alexnet.variants.bvlc import bvlc
 from graphs.alexnet.variants.caffenet import caffenet
+from graphs.alexnet.variants.one_weird_trick import one_weird_trick, torchvision
+from graphs.alexnet.variants.paper import paper
+from graphs.alexnet.variants.ungrouped import ungrouped
 
-__all__ = ["FAMILY", "Endpoints", "Variant", "bvlc", "caffenet"]
+__all__ = [
+    "FAMILY",
+    "Endpoints",
+    "Preprocessing",
+    "Variant",
+    "batchnorm",
+    "bvlc",
+    "caffenet",
+    "one_weird_trick",
+    "paper",
+    "torchvision",
+    "ungrouped",
+]

@@ -64,9 +64,10 @@ class BatchNormalization(Layer):
     momentum: float = 0.99
     eps: float = 1e-3
 
-    def parameters(self, x: Shape) -> tuple[ParameterSpec, ...]:
+    def parameters(self, *bottoms: Shape) -> tuple[ParameterSpec, ...]:
+        layout = Layout((bottoms[0][1],))
         firsts = {"gamma": 1.0, "beta": 0.0, "moving_mean": 0.0, "moving_variance": 1.0}
-        return tuple(ParameterSpec(name, Layout((x[1],)), Filler(value=value)) for name, value in firsts.items())
+        return tuple(ParameterSpec(name, layout, Filler(value=value)) for name, value in firsts.items())
 
     def emit(self, tf: Any, site: Site, x: Tensor, gamma: Tensor, beta: Tensor, *averages: Tensor) -> Tensor:
         mean, variance = self._statistics(tf, x, averages)
