@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 import pickletools
 from collections.abc import Callable, Mapping
@@ -41,13 +40,13 @@ def load_first(data: memoryview, names: Names, persistent: Callable[[Any], Any] 
     """
     allowed = _OPCODES if persistent is None else _OPCODES | {"BINPERSID"}
     try:
-        file = io.BufferedReader(_File(data))
+        file: Any = _File(data)
         for opcode, argument, _ in pickletools.genops(file):
             if opcode.name not in allowed:
                 raise Refused(f"its pickle uses {opcode.name}; only arrays, dicts, lists and strings are read")
             if opcode.name in _PUTS and int(argument or 0) > len(data):
                 raise Refused("its pickle numbers its objects beyond its own length")
-        return _Unpickler(io.BufferedReader(_File(data)), names, persistent).load(), file.tell()
+        return _Unpickler(_File(data), names, persistent).load(), file.tell()
     except Refused:
         raise
     except Exception as error:  # a broken pickle can raise anything
@@ -55,7 +54,7 @@ def load_first(data: memoryview, names: Names, persistent: Callable[[Any], Any] 
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BufferedReader, names: Names, persistent: Callable[[Any], Any] | None) -> None:
+    def __init__(self, file: _File, names: Names, persistent: Callable[[Any], Any] | None) -> None:
         super().__init__(file, encoding="latin1")
         self.names, self.persistent = names, persistent
 
@@ -70,24 +69,32 @@ class _Unpickler(pickle.Unpickler):
         return self.persistent(identity)
 
 
-class _File(io.RawIOBase):
-    """Bytes as a file that copies none until they are read."""
+class _File:
+    """Bytes as a file that copies none until they are read, and never makes room for more than there are: a pickle may
+    say that a string has 4 GiB."""
 
     def __init__(self, data: memoryview) -> None:
         self.data, self.position = data, 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: len(self.data)}[whence]
+    def tell(self) -> int:
         return self.position
+
+    def read(self, size: int) -> bytes:
+        piece = bytes(self.data[self.position : self.position + size])
+        self.position += len(piece)
+        return piece
 
     def readinto(self, into: Any) -> int:
         piece = self.data[self.position : self.position + len(into)]
         into[: len(piece)] = piece
         self.position += len(piece)
         return len(piece)
+
+    def readline(self) -> bytes:
+        size = 256
+        while True:
+            piece = bytes(self.data[self.position : self.position + size])
+            length = piece.find(b"\n") + 1
+            if length or len(piece) < size:
+                return self.read(length or len(piece))
+            size *= 8

@@ -55,8 +55,10 @@ def read_torch(path: Path) -> Stored:
     value, storages = _read_legacy(data) if data[: len(LEGACY_MAGIC)] == LEGACY_MAGIC else _read_zip(path, data)
     if isinstance(value, dict) and isinstance(value.get("state_dict"), dict):
         value = value["state_dict"]
-    if not isinstance(value, dict) or not value:
+    if not isinstance(value, dict):
         raise Refused(f"holds a {type(value).__name__.strip('_')}; expected a state_dict of tensors")
+    if not value:
+        raise Refused("holds no tensors; expected a state_dict")
     layers: dict[str, dict[int | str, ArrayLike]] = {}
     for name, tensor in value.items():
         if not isinstance(tensor, _Tensor):

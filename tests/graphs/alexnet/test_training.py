@@ -13,7 +13,7 @@ RATES = {
     "caffenet": 1e-4,
     "ungrouped": 1e-3,
     "paper": 1e-2,
-    "one_weird_trick": 1e-4,
+    "one_weird_trick": 1e-5,
     "torchvision": 1e-3,
     "batchnorm": 1e-3,
 }
@@ -43,15 +43,15 @@ def test_forward_and_backward_on_a_real_batch(tf, name, photographs):
     trained = tf.trainable_variables()
     gradients = tf.gradients(loss, trained)
     assert all(gradient is not None for gradient in gradients)
-    sizes = [tf.reduce_max(tf.abs(gradient)) for gradient in gradients]
-    steps = [one.assign_sub(RATES[name] * gradient) for one, gradient in zip(trained, gradients)]
+    sizes = [tf.nn.l2_loss(gradient) for gradient in gradients]
+    step = tf.train.GradientDescentOptimizer(RATES[name]).apply_gradients(zip(gradients, trained))
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        largest, before = session.run([sizes, loss])
-        assert np.isfinite(largest).all()
-        assert min(largest) > 0, [one.op.name for one, size in zip(trained, largest) if not size > 0]
+        squares, before = session.run([sizes, loss])
+        assert np.isfinite(squares).all()
+        assert min(squares) > 0, [one.op.name for one, size in zip(trained, squares) if not size > 0]
         for _ in range(3):
-            session.run([step.op for step in steps])
+            session.run(step)
         after = session.run(loss)
     assert after < before
 
@@ -100,7 +100,7 @@ def test_batch_statistics_normalize_in_training_and_move_the_averages(tf, pictur
     is_training = tf.placeholder(tf.bool, [])
     endpoints = small(tf, "batchnorm", 1.0, is_training=is_training)
     updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-    gamma, beta, mean, variance = endpoints.variables["norm1"]
+    mean, variance = endpoints.variables["norm1"][2:]
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         pooled, normal = session.run(
