@@ -176,6 +176,8 @@ def assemble(images: Tensor, rows: Sequence[Row]) -> Endpoints:
     the pictures do not fit.
     """
     tf = tensorflow1("building a graph")
+    if images.dtype != tf.float32:
+        raise Refused(f"images are of type {images.dtype.name}; expected float32: tf.cast(images, tf.float32)")
     shapes = _inferred(images, rows)
     variables = {
         row.name: tuple(

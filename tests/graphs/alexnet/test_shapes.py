@@ -83,3 +83,8 @@ def test_pictures_that_are_too_small_are_refused(tf):
 def test_keep_prob_is_a_probability(tf, keep_prob):
     with pytest.raises(Refused, match=r"keep_prob is .*; expected above 0 and at most 1, which is no dropout"):
         graphs.alexnet.bvlc(tf.placeholder(tf.float32, [None, 67, 67, 3]), keep_prob)
+
+
+def test_pictures_of_bytes_are_refused(tf):
+    with pytest.raises(Refused, match="images are of type uint8; expected float32"):
+        graphs.alexnet.bvlc(tf.placeholder(tf.uint8, [None, 227, 227, 3]))

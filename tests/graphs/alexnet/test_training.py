@@ -68,19 +68,18 @@ def pictures(rng) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_keep_prob_is_fed_and_is_off_at_one(tf, name, pictures):
+def test_keep_prob_is_fed_and_is_off_at_one(tf, name, rng):
     keep = tf.placeholder_with_default(1.0, [])
     endpoints = small(tf, name, keep)
     with tf.Session() as session:
-        session.run(tf.global_variables_initializer())
-        first, second = (session.run(endpoints["logits"], {"images:0": pictures}) for _ in range(2))
-        np.testing.assert_array_equal(first, second)
         for one in FAMILY[name].dropouts:
-            bottom = endpoints[{"drop5": "pool5"}.get(one, one.replace("drop", "relu"))]
-            before, after = session.run([bottom, endpoints[one]], {"images:0": pictures})
-            np.testing.assert_array_equal(before, after)
-            dropped = session.run([bottom, endpoints[one]], {"images:0": pictures, keep: 0.5})
-            assert not np.array_equal(*dropped)
+            below = endpoints["pool5" if one == "drop5" else one.replace("drop", "relu")]
+            values = rng.normal(size=(3, *below.shape.as_list()[1:])).astype(np.float32)
+            np.testing.assert_array_equal(session.run(endpoints[one], {below: values}), values)
+            dropped = session.run(endpoints[one], {below: values, keep: 0.5})
+            kept = dropped != 0
+            np.testing.assert_allclose(dropped[kept], 2 * values[kept], rtol=1e-6)
+            assert 0.4 < kept.mean() < 0.6
 
 
 def test_a_seed_fixes_what_is_dropped_at_each_step(tf, pictures):
