@@ -285,3 +285,14 @@ def test_torchvisions_weights_into_another_alexnet_are_refused(tf, tmp_path):
         pretrained(tmp_path / "a.pth", one_weird_trick(images, 1.0, 7, has_lrn=False, conv1_padding=2))
     with pytest.raises(Refused, match=told), tf.variable_scope("bvlc"):
         pretrained(tmp_path / "a.pth", bvlc(images, 1.0, 7))
+
+
+def test_a_new_head_on_torchvisions_weights(tf, tmp_path):
+    torch = pytest.importorskip("torch")
+    net = torchvisions(torch, features=1, classes=7)
+    torch.save(net.state_dict(), tmp_path / "a.pth")
+    endpoints = torchvision(tf.placeholder(tf.float32, [None, SIDE, SIDE, 3]), 1.0, 5)
+    bound = pretrained(tmp_path / "a.pth", endpoints, skip_layers=("fc8",))
+    assert list(bound.parameters)[-2:] == ["fc7/weights", "fc7/biases"]
+    with pytest.raises(Refused, match=r"a.pth: layer 'fc8' \(InnerProduct\): its weights have the shape 7x4096 there"):
+        pretrained(tmp_path / "a.pth", endpoints)
