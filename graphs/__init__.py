@@ -2,9 +2,11 @@
 
 graph = graphs.load("alexnet.pb")
 graph.run({"data": pictures})["prob"]
+
+endpoints = graphs.alexnet.bvlc(images, keep_prob=0.5)
 """
 
-from graphs import layers  # noqa: F401  registers the layer definitions
+from graphs import alexnet, layers  # noqa: F401  the latter registers the layer definitions
 from graphs.frozen import FrozenGraph, load
 from graphs.layer import LAYERS, Filler, Layer, layer
 from graphs.network import Network, Node, infer
@@ -17,6 +19,7 @@ __all__ = [
     "Layer",
     "Network",
     "Node",
+    "alexnet",
     "infer",
     "layer",
     "load",
