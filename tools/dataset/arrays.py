@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from graphs.layer import spell
 from tools.dataset.examples import Examples
 from tools.dataset.labels import proved
-from tools.dataset.storage import locate
+from tools.dataset.storage import locate, temporary_folder
 from weights import Refused
 
 
@@ -91,7 +90,7 @@ def _load(place: str) -> tuple[np.ndarray, Any]:
     folder: Any = None
     try:
         if storage.is_remote:
-            folder = tempfile.TemporaryDirectory(prefix="caffeport-", ignore_cleanup_errors=True)
+            folder = temporary_folder()
             fetched = Path(folder.name, "array.npy")
             storage.fetch(path, fetched)
             path = str(fetched)
@@ -101,7 +100,7 @@ def _load(place: str) -> tuple[np.ndarray, Any]:
     except Refused as refused:
         raise type(refused)(*refused.within(place).reasons) from refused
     except (OSError, ValueError, EOFError) as error:
-        if "allow_pickle" in str(error):
+        if "objects" in str(error):
             raise Refused(f"{place}: holds pickled objects, which are not read as they may run code") from error
         raise Refused(f"{place}: is no whole array: {' '.join(str(error).split())}") from error
 

@@ -44,7 +44,7 @@ class Faults:
                 way = "--max-bad N passes over up to N such pictures"
                 if self._limit:
                     way = f"one more than --max-bad {self._limit} passes over"
-                self._refused = Refused(f"{name}: {reason}; {way}")
+                self._refused = self._refused or Refused(f"{name}: {reason}; {way}")
                 raise self._refused
             self._found[name] = reason
         self._report(one_line(f"{name}: {reason}; passed over"))
@@ -52,7 +52,7 @@ class Faults:
     def stop(self, refused: Refused) -> None:
         """Raises ``refused``, which no limit covers."""
         with self._lock:
-            self._refused = refused
+            self._refused = self._refused or refused  # batches are made ahead: the first is what ended them
         raise refused
 
     @contextmanager

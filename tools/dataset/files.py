@@ -75,7 +75,7 @@ class Files:
         path = self.paths[number]
         if "://" in path:
             return locate(path)
-        return self.storage, path if path.startswith("/") else f"{self.base}/{path}"
+        return self.storage, posixpath.normpath(posixpath.join(self.base, path))
 
 
 def _files(storage: Storage, folder: str) -> list[str]:

@@ -54,23 +54,29 @@ def batches(
     is one too many, TensorFlow raises an error that ``faults.raised()`` turns into Refused.
     """
     tf = tensorflow1("reading pictures")
-    faults = faults or Faults()
+    faults = Faults() if faults is None else faults
     shape = (preparation.height, preparation.width, preparation.channels)
     read = _reader(examples, preparation, training, seed, training if shuffled is None else shuffled, faults)
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or os.cpu_count() or 1
     together = max(threads, TOGETHER) if examples.source.is_remote else threads
 
-    def load(position: Any) -> tuple[Any, Any, Any, Any]:
-        values, index, label, good = tf.numpy_function(read, [position], (tf.float32, tf.int64, tf.int64, tf.bool))
-        return tf.ensure_shape(values, shape), *(tf.ensure_shape(one, ()) for one in (label, index, good))
+    def load(position: Any) -> tuple[Any, ...]:
+        values, *others = tf.numpy_function(read, [position], (tf.float32, tf.int64, tf.int64, tf.string))
+        return tf.ensure_shape(values, shape), *(tf.ensure_shape(one, ()) for one in others)
 
-    def without_bad(values: Any, labels: Any, indices: Any, good: Any) -> tuple[Any, Any, Any]:
-        kept = tf.cond(
-            tf.reduce_all(good),
-            lambda: (values, labels, indices),
-            lambda: tuple(tf.boolean_mask(one, good) for one in (values, labels, indices)),
-        )
+    def without_bad(values: Any, labels: Any, indices: Any, reasons: Any) -> tuple[Any, ...]:
+        def some() -> tuple[Any, ...]:
+            good = tf.ensure_shape(tf.numpy_function(note, [indices, reasons], tf.bool), (None,))
+            return tuple(tf.boolean_mask(one, good) for one in (values, labels, indices))
+
+        kept = tf.cond(tf.reduce_all(tf.equal(reasons, "")), lambda: (values, labels, indices), some)
         return tuple(tf.ensure_shape(one, (None, *one.shape[1:])) for one in kept)
+
+    def note(indices: np.ndarray, reasons: np.ndarray) -> np.ndarray:
+        for index, reason in zip(indices, reasons):
+            if reason:
+                faults.note(examples.name(index), reason.decode())
+        return reasons == b""
 
     first = epoch * examples.count + start
     last = np.iinfo(np.int64).max if endless else (epoch + 1) * examples.count
@@ -79,34 +85,35 @@ def batches(
     dataset = dataset.batch(batch).map(without_bad).filter(lambda values, labels, indices: tf.size(labels) > 0)
     options = tf.data.Options()
     options.deterministic = True
+    options.autotune.enabled = False  # these two make more batches ahead than are asked for
+    options.experimental_optimization.apply_default_optimizations = False
     options.threading.private_threadpool_size = together  # the session's threads are the network's
     return dataset.with_options(options).prefetch(AHEAD)
 
 
 def _reader(
     examples: Examples, preparation: Preparation, training: bool, seed: int, shuffled: bool, faults: Faults
-) -> Callable[[int], tuple[np.ndarray, np.int64, np.int64, np.bool_]]:
-    """Returns what reads the picture at a position, counted over all epochs: (values, index, label, whether it is one
-    that can be used)."""
+) -> Callable[[int], tuple[np.ndarray, np.int64, np.int64, bytes]]:
+    """Returns what reads the picture at a position, counted over all epochs: (values, label, index, why it can't be
+    used, which is empty where it can)."""
     count = examples.count
+    nothing = np.zeros((preparation.height, preparation.width, preparation.channels), np.float32)
 
     @lru_cache(maxsize=2)  # batches run across the border of two epochs
     def order(epoch: int) -> np.ndarray:
         return np.random.default_rng([ORDER, seed, epoch]).permutation(count)
 
-    def read(position: int) -> tuple[np.ndarray, np.int64, np.int64, np.bool_]:
+    def read(position: int) -> tuple[np.ndarray, np.int64, np.int64, bytes]:
         epoch, place = divmod(int(position), count)
         index = int(order(epoch)[place]) if shuffled else place
         rng = np.random.default_rng([WINDOW, seed, epoch, index]) if training else None
+        values, reason = nothing, ""
         try:
             values = np.ascontiguousarray(preparation.input(examples.picture(index), rng), np.float32)
-            good = True
         except Unreachable as refused:
             faults.stop(refused)
         except Refused as refused:
-            faults.note(examples.name(index), str(refused))
-            values = np.zeros((preparation.height, preparation.width, preparation.channels), np.float32)
-            good = False
-        return values, np.int64(index), examples.labels[index], np.bool_(good)
+            reason = str(refused)
+        return values, examples.labels[index], np.int64(index), reason.encode()
 
     return read

@@ -71,7 +71,7 @@ class Storage:
         try:
             yield
         except FileNotFoundError as error:
-            raise Refused("no such file or folder" if not self.is_remote else "there is nothing there") from error
+            raise Refused(f"no such file{', folder or bucket' if self.is_remote else ' or folder'}") from error
         except Exception as error:  # botocore's, aiohttp's and each driver's own
             raise self._refusal(error) from error
 
@@ -109,16 +109,23 @@ def locate(place: str) -> tuple[Storage, str]:
     return Storage(scheme, filesystem), path
 
 
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """Returns a folder that lasts as long as the object."""
+    return tempfile.TemporaryDirectory(prefix="caffeport-", ignore_cleanup_errors=True)
+
+
 class Kept:
     """Files that were fetched, on the disk for as long as this object lives: at most ``limit`` bytes."""
 
     def __init__(self, limit: int = KEPT_BYTES) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="caffeport-", ignore_cleanup_errors=True)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
         self._left = limit
 
     def read(self, storage: Storage, path: str, number: int) -> bytes:
         """Returns the bytes of file ``number``, fetched where it is not kept. Raises as ``Storage.read`` does."""
+        with self._lock:
+            self._folder = self._folder or temporary_folder()
         place = Path(self._folder.name, str(number))
         if place.exists():
             return place.read_bytes()
