@@ -31,7 +31,10 @@ def parser():
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--learning-rate", type=float, default=0.01)
     parser.add_argument("--train-layers", nargs="+", default=[])
-    parser.add_argument("--mirror", action="store_true")
+    parser.add_argument("model", nargs="*")
+    parser.add_argument("-o", "--output", action="append", default=[])
+    parser.add_argument("--mirror", action=argparse.BooleanOptionalAction)
+    parser.add_argument("--resume", action="store_true")
     parser.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd")
     return parser
 
@@ -59,11 +62,13 @@ def test_channels_and_folders_are_defaults(parser):
 @pytest.mark.parametrize("dash", ["-", "_"])
 def test_hyperparameters_are_defaults_of_their_type(parser, layers, dash):
     given = {
-        f"learning{dash}rate": 0.001, "epochs": "7", f"train{dash}layers": layers, "mirror": True, "optimizer": "adam",
+        f"learning{dash}rate": 0.001, "epochs": "7", f"train{dash}layers": layers, "mirror": False, "resume": "true",
+        "optimizer": "adam", "model": "bvlc", "output": "a.pb b.pb",
     }  # fmt: skip
     arguments = parsed(parser, given)
-    assert (arguments.learning_rate, arguments.epochs, arguments.mirror) == (0.001, 7, True)
-    assert (arguments.train_layers, arguments.optimizer) == (["fc8", "fc7"], "adam")
+    assert (arguments.learning_rate, arguments.epochs, arguments.optimizer) == (0.001, 7, "adam")
+    assert (arguments.mirror, arguments.resume) == (False, True)
+    assert (arguments.train_layers, arguments.model, arguments.output) == (["fc8", "fc7"], ["bvlc"], ["a.pb", "b.pb"])
 
 
 def test_arguments_go_before_hyperparameters_and_these_before_channels(parser):

@@ -64,8 +64,9 @@ class Preparation:
         pixels = self.pixels(picture)
         top, left, mirrored = self.window(pixels.shape, rng)
         rows, columns = slice(top, top + self.height), slice(left, left + self.width)
-        mean = self.mean[rows, columns] if self.mean.ndim == 3 else self.mean
-        values = (pixels[rows, columns].astype(np.float32) - mean) * np.float32(self.scale)
+        values = pixels[rows, columns].astype(np.float32, order="C")
+        values -= self.mean[rows, columns] if self.mean.ndim == 3 else np.tile(self.mean, (self.width, 1))
+        values *= np.float32(self.scale)
         return values[:, ::-1] if mirrored else values
 
 

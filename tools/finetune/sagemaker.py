@@ -82,7 +82,7 @@ def _converted(parser: argparse.ArgumentParser, action: argparse.Action, value: 
         if switch is None:
             raise Refused(f"is '{value}'; expected true or false")
         return switch
-    if action.nargs is None or action.nargs == "?":
+    if action.nargs in (None, "?") and not isinstance(action, argparse._AppendAction):
         return _one(parser, action, value)
     values = value if isinstance(value, list) else str(value).split()
     return [_one(parser, action, one) for one in values]

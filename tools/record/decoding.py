@@ -36,8 +36,9 @@ def decode(data: bytes, channels: int) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             if channels == 1:
                 image.draft("L", image.size)  # a JPEG's brightness as it is stored
-            pixels = np.asarray(_eight_bits(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB"))
-    return pixels[:, :, None] if channels == 1 else pixels[:, :, ::-1]
+            upright = _eight_bits(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+            values = upright.tobytes("raw", "L" if channels == 1 else "BGR")
+    return np.frombuffer(values, np.uint8).reshape(upright.height, upright.width, channels)
 
 
 def check(file: BinaryIO) -> None:
@@ -99,13 +100,19 @@ def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     whole, rounded as there to within one."""
     if picture.shape[:2] == size:
         return picture
-    above, below, down = _neighbours(picture.shape[0], size[0])
-    left, right, across = _neighbours(picture.shape[1], size[1])
-    rows = picture[above] * (1 - down)[:, None, None] + picture[below] * down[:, None, None]
-    values = rows[:, left] * (1 - across)[None, :, None] + rows[:, right] * across[None, :, None]
-    if picture.dtype.kind == "f":
-        return values.astype(picture.dtype)
-    return np.floor(values + 0.5).astype(picture.dtype)
+    height, width, channels = picture.shape
+    above, below, down = _neighbours(height, size[0])
+    left, right, across = _neighbours(width, size[1])
+    lines = picture.reshape(height, width * channels)  # NumPy is fast along long axes, and three channels are short
+    rows = lines[above] * (1 - down)[:, None]
+    rows += lines[below] * down[:, None]
+    rows = rows.reshape(size[0], width, channels)
+    values = rows.take(left, axis=1).reshape(size[0], -1) * np.repeat(1 - across, channels)
+    values += rows.take(right, axis=1).reshape(size[0], -1) * np.repeat(across, channels)
+    if picture.dtype.kind != "f":
+        values += np.float32(0.5)
+        np.floor(values, out=values)
+    return values.reshape(*size, channels).astype(picture.dtype)
 
 
 def _neighbours(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
