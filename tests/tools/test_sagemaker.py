@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tools.finetune.sagemaker import defaults, from_environment
+from tools.finetune.sagemaker import defaults, from_environment, own_arguments
 from weights import Refused
 
 ENVIRONMENT = {
@@ -81,6 +81,26 @@ def test_what_the_container_adds_is_passed_over(parser):
     given = {"model_dir": "s3://bucket/job/model", "sagemaker_program": "finetune.py", "epochs": 2}
     arguments = parsed(parser, given)
     assert (arguments.model_dir, arguments.epochs) == ("/opt/ml/model", 2)
+
+
+def test_what_the_container_repeats_as_arguments_is_left_out(parser):
+    given = {
+        "epochs": 7,
+        "mirror": True,
+        "train_layers": ["fc8", "fc7"],
+        "model_dir": "s3://bucket/job/model",
+        "o": "a",
+    }
+    repeated = [
+        "--epochs", "7", "--mirror", "True", "--model_dir", "s3://bucket/job-1/model", "-o", "a",
+        "--train_layers", "['fc8', 'fc7']",
+    ]  # fmt: skip
+    environment = {"SM_HPS": json.dumps(given)}
+    assert own_arguments(repeated, environment) == []
+    assert own_arguments(["bvlc", *repeated, "--resume"], environment) == ["bvlc", "--resume"]
+    other = ["--epochs", "3", "--batch", "7", "--model-dir", "here"]
+    assert own_arguments(other, environment) == other
+    assert own_arguments(repeated, {}) == repeated
 
 
 @pytest.mark.parametrize(

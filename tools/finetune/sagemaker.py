@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from weights import Refused
@@ -33,19 +33,42 @@ def from_environment(environment: Mapping[str, str]) -> Mapping[str, Any]:
     Raises Refused where SM_HPS is no JSON object.
     """
     folders = {argument: environment[name] for name, argument in ARGUMENTS.items() if environment.get(name)}
-    try:
-        given = json.loads(environment.get("SM_HPS") or "{}")
-    except ValueError as error:
-        raise Refused(f"SM_HPS: is no JSON: {error}") from error
-    if not isinstance(given, dict):
-        raise Refused(f"SM_HPS: is a JSON {type(given).__name__}; expected an object of hyperparameters")
-    named = {name.replace("-", "_"): value for name, value in given.items()}
+    named = {name.replace("-", "_"): value for name, value in _hyperparameters(environment).items()}
     asked = {
         name: value
         for name, value in named.items()
         if name not in OF_THE_CONTAINER and not name.startswith("sagemaker_")
     }
     return {**folders, **asked}
+
+
+def own_arguments(argv: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """Returns ``argv`` without what the container put there: each hyperparameter again, as ``--name value`` in a
+    spelling that no parser is made for ("--train_layers ['fc8']", "--mirror True"). Arguments with other values stay.
+
+    Raises Refused where SM_HPS is no JSON object.
+    """
+    given = _hyperparameters(environment)
+    own: list[str] = []
+    left = list(argv)
+    while left:
+        name, dashes, text = left[0].lstrip("-"), left[0][:1] == "-", "".join(left[1:2])
+        repeated = name in given and (name in OF_THE_CONTAINER or text == str(given[name]))
+        if dashes and repeated:
+            del left[:2]
+        else:
+            own.append(left.pop(0))
+    return own
+
+
+def _hyperparameters(environment: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        given = json.loads(environment.get("SM_HPS") or "{}")
+    except ValueError as error:
+        raise Refused(f"SM_HPS: is no JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise Refused(f"SM_HPS: is a JSON {type(given).__name__}; expected an object of hyperparameters")
+    return given
 
 
 def defaults(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> dict[str, Any]:
