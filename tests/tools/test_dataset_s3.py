@@ -183,6 +183,11 @@ def test_no_credentials_are_refused_in_one_line(no_credentials):
     assert refused("s3://pictures/x.npy") == f"s3://pictures/x.npy: no credentials were found; {way}"
 
 
+def test_half_of_the_credentials_are_refused_in_one_line(no_credentials, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")
+    assert refused("s3://pictures/set").startswith("s3://pictures/set: credentials are wrong (Partial credentials ")
+
+
 def test_pictures_without_credentials_stop_whatever_max_bad_allows(no_credentials, tmp_path):
     (tmp_path / "list.txt").write_text("s3://pictures/set/daisies/z.png 0\ns3://pictures/set/tulips/a.png 1\n")
     examples = read_examples(str(tmp_path / "list.txt"))

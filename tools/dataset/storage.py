@@ -81,7 +81,8 @@ class Storage:
             return Refused(reason)
         if "Credential" in type(error).__name__:
             way = CREDENTIALS.get(self.scheme, f"give those of {self.scheme}")
-            return Unreachable(f"no credentials were found; {way}")
+            found = "no credentials were found" if "No" in type(error).__name__ else f"credentials are wrong ({reason})"
+            return Unreachable(f"{found}; {way}")
         if isinstance(error, PermissionError):
             return Unreachable(f"access is denied ({reason})")
         return Unreachable(f"could not be read: {reason}")
