@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -27,22 +29,43 @@ LARGEST = 64_000_000
 def decode(data: bytes, channels: int) -> np.ndarray:
     """Returns a picture file's values, uint8 (H, W, C), B, G, R or grey. Raises Refused where it is none, is broken,
     animated, too large, or holds fractions."""
-    try:
-        from PIL import Image, ImageOps
-    except ModuleNotFoundError as error:
-        raise Refused("reading pictures needs Pillow: pip install 'caffeport[pictures]'") from error
     if not data:
         raise Refused("is empty")
+    with _refusing():
+        from PIL import Image, ImageOps
+
+        with Image.open(io.BytesIO(data)) as image:
+            _check(image)
+            image.verify()  # checksums, which decoding passes over
+        with Image.open(io.BytesIO(data)) as image:
+            if channels == 1:
+                image.draft("L", image.size)  # a JPEG's brightness as it is stored
+            upright = _eight_bits(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+            values = upright.tobytes("raw", "L" if channels == 1 else "BGR")
+    return np.frombuffer(values, np.uint8).reshape(upright.height, upright.width, channels)
+
+
+def check(file: BinaryIO) -> None:
+    """Reads a picture file's beginning. Raises Refused where it is no picture's, or the picture's is animated or too
+    large."""
+    with _refusing():
+        from PIL import Image
+
+        with Image.open(file) as image:
+            _check(image)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Raises Refused for what Pillow raises inside, and where it is not installed."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of metadata, and of sizes, which are checked here
-            with Image.open(io.BytesIO(data)) as image:
-                _check(image)
-                image.verify()  # checksums, which decoding passes over
-            with Image.open(io.BytesIO(data)) as image:
-                if channels == 1:
-                    image.draft("L", image.size)  # a JPEG's brightness as it is stored
-                pixels = np.asarray(_eight_bits(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB"))
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise Refused("reading pictures needs Pillow: pip install 'caffeport[pictures]'") from error
+    # Of metadata, and of sizes, which are checked here. By module, as catch_warnings is for programs of one thread.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    try:
+        yield
     except Refused:
         raise
     except Image.UnidentifiedImageError as error:
@@ -51,7 +74,6 @@ def decode(data: bytes, channels: int) -> np.ndarray:
         raise Refused(f"has more than {LARGEST / 1e6:.0f} million pixels: make it smaller") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
         raise Refused(f"is no whole picture: {error}") from error
-    return pixels[:, :, None] if channels == 1 else pixels[:, :, ::-1]
 
 
 def _check(image: Any) -> None:
@@ -90,16 +112,26 @@ def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     across = np.where(left == right, 0, across)  # beyond the outermost centres: the border itself
     upper, lower = picture[above], picture[below]
     if picture.dtype != np.uint8:
-        rows = upper * (1 - down)[:, None, None] + lower * down[:, None, None]
-        values = rows[:, left] * (1 - across)[None, :, None] + rows[:, right] * across[None, :, None]
-        return values.astype(picture.dtype)
+        over, under = (_mixed(rows, left, right, 1 - across, across) for rows in (upper, lower))
+        values = over * (1 - down)[:, None] + under * down[:, None]
+        return values.reshape(*size, -1).astype(picture.dtype)
     shares = [np.rint(share * np.float32(UNIT)).astype(np.int32) for share in (1 - across, across, 1 - down, down)]
-    over, under = (
-        (rows[:, left] * shares[0][None, :, None] + rows[:, right] * shares[1][None, :, None]) >> 4
-        for rows in (upper, lower)
+    over, under = (_mixed(rows, left, right, *shares[:2]) >> 4 for rows in (upper, lower))
+    sums = (over * shares[2][:, None] >> 16) + (under * shares[3][:, None] >> 16)
+    return (sums + 2 >> 2).astype(np.uint8).reshape(*size, -1)
+
+
+def _mixed(
+    rows: np.ndarray, left: np.ndarray, right: np.ndarray, left_share: np.ndarray, right_share: np.ndarray
+) -> np.ndarray:
+    """Returns each row's places ``left`` and ``right`` by their shares, its channels side by side: NumPy is fast along
+    long axes, and three channels are a short one."""
+    count, _, channels = rows.shape
+    one, other = (
+        rows.take(places, axis=1).reshape(count, -1) * np.repeat(share, channels)
+        for places, share in ((left, left_share), (right, right_share))
     )
-    sums = (over * shares[2][:, None, None] >> 16) + (under * shares[3][:, None, None] >> 16)
-    return (sums + 2 >> 2).astype(np.uint8)
+    return one + other
 
 
 def _neighbours(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
