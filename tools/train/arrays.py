@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from graphs.layer import spell
-from graphs.network import Network
+from graphs.layer import canonical_axis, spell
+from graphs.network import Network, infer
 from weights import Refused, Shape
 from weights.npz import read_npz
 from weights.stored import ArrayLike
@@ -31,15 +31,16 @@ class Arrays:
         """Name -> shape of one pass."""
         return {name: tuple(array.shape[1:]) for name, array in self.arrays.items()}
 
-    def feeds(self, inputs: Mapping[str, Shape], start: int) -> Iterator[list[np.ndarray]]:
-        """Yields what each pass is fed, from pass ``start`` on, float32 in TensorFlow's layout in the order of
-        ``inputs``; after the last index comes the first again, as in Caffe's data layers."""
+    def passes(self, inputs: Mapping[str, Shape]) -> int:
+        """Returns how many passes there are arrays for."""
+        return min((len(self.arrays[blob]) for blob in inputs), default=0)
+
+    def reader(self, inputs: Mapping[str, Shape], start: int) -> Callable[[int], list[np.ndarray]]:
+        """Returns the function from a pass's number, ``start`` or later, to what it is fed: float32 in TensorFlow's
+        layout, in the order of ``inputs``. After the last index comes the first again, as in Caffe's data layers."""
         of = [self.arrays[blob] for blob in inputs]
-        count = passes_of(self, inputs)
-        while True:
-            index = start % count
-            yield [_in_graph_layout(array[index]) for array in of]
-            start += 1
+        count = self.passes(inputs)
+        return lambda number: [_in_graph_layout(array[number % count]) for array in of]
 
 
 def _in_graph_layout(array: np.ndarray) -> np.ndarray:
@@ -61,11 +62,6 @@ def read_arrays(path: Path) -> Arrays:
         return Arrays(path, {name: np.asarray(array) for name, array in found.items()})
     except Refused as refused:
         raise refused if str(path) in str(refused) else refused.within(str(path)) from refused
-
-
-def passes_of(arrays: Arrays, inputs: Mapping[str, Shape]) -> int:
-    """Returns how many passes there are arrays for."""
-    return min((len(arrays.arrays[blob]) for blob in inputs), default=0)
 
 
 def check_arrays(arrays: Arrays, network: Network) -> None:
@@ -109,9 +105,6 @@ def _label_problems(arrays: Arrays, network: Network) -> list[str]:
 def label_ranges(network: Network) -> dict[str, tuple[int, int | None, str]]:
     """Returns input -> (number of classes, the label that is ignored or None, the layer that reads it), of the inputs
     that a loss or Accuracy reads as labels."""
-    from graphs.layer import canonical_axis
-    from graphs.network import infer
-
     found: dict[str, tuple[int, int | None, str]] = {}
     for layer in infer(network):
         node = layer.node

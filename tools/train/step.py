@@ -30,11 +30,13 @@ def gradients(tf: Any, trained: Trainable, names: Sequence[str]) -> dict[str, Te
 @dataclass(frozen=True)
 class Done:
     """What an iteration gave: the loss of each of its passes, up to the first at which the loss or a gradient was no
-    finite number (``is_finite`` is False then, and nothing was changed); the last pass's outputs, where asked for."""
+    finite number (``is_finite`` is False then, and nothing was changed); what the last pass was
+    fed, and its outputs, where asked for."""
 
     losses: tuple[float, ...]
     is_finite: bool
-    outputs: tuple[np.ndarray, ...] = ()
+    fed: Sequence[Any]
+    outputs: tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,16 +51,16 @@ class Step:
 
     def __call__(self, passes: Iterable[Sequence[Any]], count: int, rate: float, show: bool = False) -> Done:
         """Runs an iteration of ``count`` passes, each given as its arrays and its seed."""
-        losses = []
+        losses: list[float] = []
         for number, fed in zip(range(count), passes):
             if number + 1 < count:
-                loss, is_finite, outputs = *self.accumulate(*fed)[:2], ()
+                loss, is_finite, outputs, _ = self.accumulate(*fed)
             else:
                 loss, is_finite, outputs, _ = (self.update_and_show if show else self.update)(*fed, rate)
             losses.append(float(loss))
-            if not is_finite:
-                return Done(tuple(losses), False)
-        return Done(tuple(losses), True, tuple(outputs))
+            if number + 1 == count or not is_finite:
+                return Done(tuple(losses), bool(is_finite), fed, tuple(outputs))
+        raise ValueError(f"an iteration has {count} passes; {len(losses)} were given")
 
 
 def slots_of(tf: Any, solver: Solver, variables: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -141,7 +143,7 @@ def build_step(
     shown = tuple(trained.blobs[blob] for blob in outputs)
     return Step(
         {slot.op.name: slot for of in slots.values() for slot in of},
-        session.make_callable((trained.loss, is_finite, _where(tf, is_finite, accumulate)), fed),
+        session.make_callable((trained.loss, is_finite, (), _where(tf, is_finite, accumulate)), fed),
         session.make_callable((trained.loss, is_finite, (), updated), [*fed, rate]),
         session.make_callable((trained.loss, is_finite, shown, updated), [*fed, rate]),
     )
