@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from converter.command import _describe_file as describe_file
 from converter.command import _input_shape as input_shape
 from converter.outputs import check
 from graphs.tensorflow1 import tensorflow1
@@ -59,8 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
         values = training.values()
     port = final_port(net, values)
     for output in arguments.output:
-        files = port.save(output)
-        say(f"{files[0]}: {sum(file.stat().st_size for file in files) / 2**20:,.1f} MiB")
+        say(describe_file(port, port.save(output)))
 
 
 def notes(lines: Sequence[str]) -> None:

@@ -23,14 +23,18 @@ class Checkpoints:
     session: Any
     variables: Mapping[str, Any]
     saver: Any
-    are_finite: Any
+    finite: Mapping[str, Any]
 
     @classmethod
     def of(cls, tf: Any, session: Any, variables: Mapping[str, Any]) -> Checkpoints:
         """Returns the checkpoints of ``variables``, name -> variable, all that a training needs to go on."""
-        numbers = [variable for variable in variables.values() if variable.dtype.is_floating]
-        finite = [tf.reduce_all(tf.math.is_finite(variable)) for variable in numbers]
-        return cls(tf, session, variables, tf.train.Saver(dict(variables)), tf.reduce_all(finite))
+        numbers = {name: variable for name, variable in variables.items() if variable.dtype.is_floating}
+        finite = {name: tf.reduce_all(tf.math.is_finite(variable)) for name, variable in numbers.items()}
+        return cls(tf, session, variables, tf.train.Saver(dict(variables)), finite)
+
+    def not_finite(self) -> str:
+        """Returns the name of the first variable that holds a value that is no finite number, "" where none does."""
+        return next((name for name, is_finite in self.session.run(self.finite).items() if not is_finite), "")
 
     def save(self, prefix: Path, beside: Callable[[Path], None] | None = None) -> list[Path]:
         """Writes ``prefix``.index, .data-00000-of-00001 and .meta, and what ``beside`` writes into the folder that it
@@ -39,8 +43,9 @@ class Checkpoints:
         What lies there under other names, earlier checkpoints for one, is left alone. Raises Refused where a variable
         is no finite number, the folder is not there or can't be written, or the disk is full.
         """
-        if not self.session.run(self.are_finite):
-            raise Refused(f"{prefix}: not written: variables hold values that are no finite numbers")
+        broken = self.not_finite()
+        if broken:
+            raise Refused(f"{prefix}: not written: '{broken}' holds values that are no finite numbers")
         try:
             with staged(prefix.parent) as stage:
                 with _as_os_error(self.tf):

@@ -85,7 +85,7 @@ def test_a_folder_that_is_not_there_is_said(session, tmp_path):
 def test_no_checkpoint_of_nan(session, tmp_path):
     made = variables(a=np.float32([1, np.nan]))
     session.run(tf.global_variables_initializer())
-    with pytest.raises(Refused, match=r"net.ckpt: not written: variables hold values that are no finite numbers$"):
+    with pytest.raises(Refused, match=r"net.ckpt: not written: 'a' holds values that are no finite numbers$"):
         Checkpoints.of(tf, session, made).save(tmp_path / "net.ckpt")
     assert not list(tmp_path.iterdir())
 
