@@ -187,6 +187,10 @@ class Training:
         nothing where that was done. Raises Refused where it can't; earlier snapshots stay."""
         if self.saved_at == self.iteration:
             return
+        broken = self.built.checkpoints.not_finite()
+        if broken:
+            left = f"its update left values in '{broken}' that are no finite numbers"
+            raise Refused(f"{self.solver.path}: iteration {self.iteration - 1}: {left}; {self._kept()}")
         state = {"global_step": np.int64(self.iteration), "random_seed": np.int64(self.seed)}
         assign(self.built.session, self.built.state, state)
         prefix = Path(f"{self.solver.snapshot_prefix}_iter_{self.iteration}.ckpt")
