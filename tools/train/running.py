@@ -219,11 +219,12 @@ class Training:
         found = first_not_finite(built.tf, built.session, built.trained, feeds)
         what = f"the loss is {loss:g}" if not np.isfinite(loss) else f"a gradient is no finite number (loss {loss:g})"
         where = f", {found}" if found else ""
-        kept = (
+        said = f"{self.solver.path}: iteration {self.iteration}: {what}{where}; stopped before its update"
+        return Refused(f"{said}; {self._kept()}")
+
+    def _kept(self) -> str:
+        return (
             f"the last good snapshot is {self.last_snapshot}" if self.last_snapshot else "no snapshot was written yet"
-        )
-        return Refused(
-            f"{self.solver.path}: iteration {self.iteration}: {what}{where}; stopped before its update; {kept}"
         )
 
 

@@ -14,7 +14,8 @@ NET = """
 name: "small"
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 6 dim: 3 dim: 11 dim: 7 } } }
 layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 6 } } }
-layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" param { lr_mult: 1 } param { lr_mult: 2 decay_mult: 0 }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  param { lr_mult: 1 } param { lr_mult: 2 decay_mult: 0 }
   convolution_param { num_output: 5 kernel_size: 3 weight_filler { type: "msra" } } }
 layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "bn" batch_norm_param { moving_average_fraction: 0.8 } }
 layer { name: "relu" type: "ReLU" bottom: "bn" top: "bn" }

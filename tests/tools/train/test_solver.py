@@ -1,4 +1,4 @@
-"""A solver's definition: every field used, refused by name, or said to have no effect; files found as Caffe finds them."""
+"""A solver's definition: every field used, refused by name, or said to have no effect; files found as Caffe does."""
 
 from __future__ import annotations
 
@@ -164,8 +164,10 @@ def test_several_weights_with_commas_or_repeated(read):
 def test_a_broken_net_is_said_with_its_place(reasons, train):
     changes = {"net.prototxt": "broken.prototxt"}
     (train.folder / "broken.prototxt").write_text('layer { nmae: "x" }')
-    said = "solver.prototxt: net: broken.prototxt: line 1, column 9: LayerParameter has no field 'nmae'; mend its spelling "
-    assert reasons("", changes) == [said + "or take it out"]
+    said = (
+        "net: broken.prototxt: line 1, column 9: LayerParameter has no field 'nmae'; mend its spelling or take it out"
+    )
+    assert reasons("", changes) == [f"solver.prototxt: {said}"]
 
 
 def test_a_network_given_as_the_solver_is_said(train):

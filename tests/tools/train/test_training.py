@@ -29,8 +29,6 @@ def equal(one, other):
 
 RULES = {
     "SGD": "momentum: 0.9",
-    "Nesterov": "momentum: 0.9",
-    "AdaGrad": "",
     "RMSProp": "",
     "AdaDelta": "momentum: 0.9",
     "Adam": "momentum: 0.9",
@@ -87,9 +85,6 @@ def test_a_seed_that_was_drawn_is_said_and_repeats_the_run(train, capsys):
 
 def test_test_nets_print_their_mean_outputs_as_caffe_does(train, capsys):
     """Before training, the mean over test_iter passes, each as the NumPy reference computes it."""
-    train.write(
-        "test_iter: 3 test_iter: 2 test_interval: 8 test_compute_loss: true snapshot: 12 max_iter: 12 iter_size: 1"
-    )
     train.save("test.npz", **{blob: array[:3] for blob, array in train.arrays.items()})
     train.save("test2.npz", **{blob: array[4:6] for blob, array in train.arrays.items()})
     train.write("test_iter: 3 test_iter: 2 test_interval: 8 test_compute_loss: true snapshot: 12")
@@ -186,11 +181,11 @@ def test_ctrl_c_takes_a_snapshot_and_stops_and_training_goes_on_from_it(train, c
 
 def test_a_loss_that_is_no_number_stops_it_and_says_where(train, refused):
     data = train.arrays["data"].copy()
-    data[7] = 1e38  # a convolution's sum of them is infinite
+    data[7] = 1e38  # the sum of their squares is infinite
     train.write("snapshot: 3", data=data)
     assert refused("--log", "loss.csv", "-o", "final.caffemodel") == [
-        "solver.prototxt: iteration 7: the loss is nan, first at layer 'conv' (Convolution): its value 'conv'; stopped "
-        "before its update; the last good snapshot is small_iter_6.ckpt"
+        "solver.prototxt: iteration 7: the loss is nan, first at layer 'bn' (BatchNorm): its value 'bn'; stopped before "
+        "its update; the last good snapshot is small_iter_6.ckpt"
     ]
     assert not (train.folder / "final.caffemodel").exists()
     assert len(rows(train.folder / "loss.csv")) == 8
@@ -201,7 +196,10 @@ def test_a_loss_that_is_no_number_stops_it_and_says_where(train, refused):
 def test_a_rate_that_explodes_stops_it_with_all_weights_still_finite(train, refused):
     train.write("snapshot: 1", base=train.solver.replace("base_lr: 0.01", "base_lr: 1e30"))
     (said,) = refused()
-    assert re.match(r"solver.prototxt: iteration \d+: (the loss is (nan|inf)|a gradient is no finite number)", said)
+    assert re.match(
+        r"solver.prototxt: iteration \d+: its update left values in '\w+/\w+' that are no finite numbers; the last",
+        said,
+    )
     kept = re.search(r"the last good snapshot is (small_iter_\d+).ckpt$", said)[1]
     assert all(np.isfinite(array).all() for array in final(f"{kept}.caffemodel").values())
 
@@ -212,8 +210,8 @@ def test_no_snapshot_where_none_was_written(train, refused, iter_size):
     data[0, 2, 1, 3, 4] = np.nan
     train.write(f"iter_size: {iter_size}", data=data)
     assert refused() == [
-        "solver.prototxt: iteration 0: the loss is nan, first at layer 'data' (Input): the input 'data'; stopped before "
-        "its update; no snapshot was written yet"
+        "solver.prototxt: iteration 0: the loss is nan, first at layer 'data' (Input): the input 'data'; stopped "
+        "before its update; no snapshot was written yet"
     ]
 
 
@@ -252,7 +250,7 @@ def test_a_snapshot_of_another_graph_is_said_name_by_name(train, refused):
     train.write('type: "Adam"', net=other)
     said = [line.removeprefix("small_iter_12.ckpt: ") for line in refused("--snapshot", "small_iter_12.ckpt")]
     assert "lacks 'conv/weights/Adam' (3x3x3x7), which the graph has" in said
-    assert "has 'fc/weights' (180x4), which the graph does not have" in said
+    assert "has 'fc/weights' (225x4), which the graph does not have" in said
     assert "has 'conv/weights/Momentum' (3x3x3x5), which the graph does not have" in said
     assert "has 'conv/weights' with the shape 3x3x3x5; expected 3x3x3x7" in said
     assert len(said) == len(set(said)) == 8 + 2 + 4 + 2 + 6
@@ -267,8 +265,8 @@ def test_a_snapshot_of_another_graph_is_said_name_by_name(train, refused):
         ({"label": np.zeros((11, 6))}, "run.npz: its arrays have not as many passes: 'data' 12, 'label' 11"),
         ({"label": np.full((12, 6), 4)}, "run.npz: label 4 at 'label'[0, 0] is no class of layer 'loss' "
          "(SoftmaxWithLoss); expected 0 to 3 (71 more)"),
-        ({"label": np.array([[0] * 6] * 11 + [[0, 0, 0, -1, 0, 0]])}, "run.npz: label -1 at 'label'[11, 3] is no class of "
-         "layer 'loss' (SoftmaxWithLoss); expected 0 to 3"),
+        ({"label": np.array([[0] * 6] * 11 + [[0, 0, 0, -1, 0, 0]])}, "run.npz: label -1 at 'label'[11, 3] is no class "
+         "of layer 'loss' (SoftmaxWithLoss); expected 0 to 3"),
     ],
 )  # fmt: skip
 def test_arrays_that_do_not_fit_are_said(arrays, said, train, refused):
@@ -289,8 +287,8 @@ def test_a_label_that_the_loss_ignores_is_no_mistake(train):
     ("arguments", "said"),
     [
         (["--weights", "absent.caffemodel"], "absent.caffemodel: No such file or directory"),
-        (["--weights", "net.prototxt"], "net.prototxt: is a definition; --weights wants a .caffemodel or another file of "
-         "weights"),
+        (["--weights", "net.prototxt"], "net.prototxt: is a definition; --weights wants a .caffemodel or another file "
+         "of weights"),
         (["--weights", "a.npz", "--snapshot", "b.ckpt"], "--weights: a snapshot has weights already; give one of them"),
         (["--snapshot", "absent.ckpt"], "absent.ckpt: no such checkpoint; name it as it was written, without .index or "
          "with it"),

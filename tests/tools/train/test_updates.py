@@ -62,8 +62,8 @@ TORCH = {
     "AdaDelta": ("momentum: 0.9 delta: 0.001", "Adadelta", {"rho": 0.9, "eps": 0.001}),
     "Adam": ("momentum: 0.9 momentum2: 0.99 delta: 1e-12", "Adam", {"betas": (0.9, 0.99), "eps": 1e-12}),
 }
-"""Type -> the solver's fields, torch's optimizer and its arguments; at one learning rate all of them are Caffe's but for
-where Adam adds its delta, which is too small here to matter."""
+"""Type -> the solver's fields, torch's optimizer and its arguments; at one learning rate all of them are Caffe's but
+for where Adam adds its delta, which is too small here to matter."""
 
 
 @pytest.mark.parametrize("name", TORCH)
