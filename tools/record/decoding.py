@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -23,22 +25,43 @@ LARGEST = 64_000_000
 def decode(data: bytes, channels: int) -> np.ndarray:
     """Returns a picture file's values, uint8 (H, W, C), B, G, R or grey. Raises Refused where it is none, is broken,
     animated, too large, or holds fractions."""
-    try:
-        from PIL import Image, ImageOps
-    except ModuleNotFoundError as error:
-        raise Refused("reading pictures needs Pillow: pip install 'caffeport[pictures]'") from error
     if not data:
         raise Refused("is empty")
+    with _refusing():
+        from PIL import Image, ImageOps
+
+        with Image.open(io.BytesIO(data)) as image:
+            _check(image)
+            image.verify()  # checksums, which decoding passes over
+        with Image.open(io.BytesIO(data)) as image:
+            if channels == 1:
+                image.draft("L", image.size)  # a JPEG's brightness as it is stored
+            upright = _eight_bits(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+            values = upright.tobytes("raw", "L" if channels == 1 else "BGR")
+    return np.frombuffer(values, np.uint8).reshape(upright.height, upright.width, channels)
+
+
+def check(file: BinaryIO) -> None:
+    """Reads a picture file's beginning. Raises Refused where it is no picture's, or the picture's is animated or too
+    large."""
+    with _refusing():
+        from PIL import Image
+
+        with Image.open(file) as image:
+            _check(image)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Raises Refused for what Pillow raises inside, and where it is not installed."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of metadata, and of sizes, which are checked here
-            with Image.open(io.BytesIO(data)) as image:
-                _check(image)
-                image.verify()  # checksums, which decoding passes over
-            with Image.open(io.BytesIO(data)) as image:
-                if channels == 1:
-                    image.draft("L", image.size)  # a JPEG's brightness as it is stored
-                pixels = np.asarray(_eight_bits(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB"))
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise Refused("reading pictures needs Pillow: pip install 'caffeport[pictures]'") from error
+    # Of metadata, and of sizes, which are checked here. By module, as catch_warnings is for programs of one thread.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    try:
+        yield
     except Refused:
         raise
     except Image.UnidentifiedImageError as error:
@@ -47,7 +70,6 @@ def decode(data: bytes, channels: int) -> np.ndarray:
         raise Refused(f"has more than {LARGEST / 1e6:.0f} million pixels") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
         raise Refused(f"is no whole picture: {error}") from error
-    return pixels[:, :, None] if channels == 1 else pixels[:, :, ::-1]
 
 
 def _check(image: Any) -> None:
@@ -78,13 +100,19 @@ def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     whole, rounded as there to within one."""
     if picture.shape[:2] == size:
         return picture
-    above, below, down = _neighbours(picture.shape[0], size[0])
-    left, right, across = _neighbours(picture.shape[1], size[1])
-    rows = picture[above] * (1 - down)[:, None, None] + picture[below] * down[:, None, None]
-    values = rows[:, left] * (1 - across)[None, :, None] + rows[:, right] * across[None, :, None]
-    if picture.dtype.kind == "f":
-        return values.astype(picture.dtype)
-    return np.floor(values + 0.5).astype(picture.dtype)
+    height, width, channels = picture.shape
+    above, below, down = _neighbours(height, size[0])
+    left, right, across = _neighbours(width, size[1])
+    lines = picture.reshape(height, width * channels)  # NumPy is fast along long axes, and three channels are short
+    rows = lines[above] * (1 - down)[:, None]
+    rows += lines[below] * down[:, None]
+    rows = rows.reshape(size[0], width, channels)
+    values = rows.take(left, axis=1).reshape(size[0], -1) * np.repeat(1 - across, channels)
+    values += rows.take(right, axis=1).reshape(size[0], -1) * np.repeat(across, channels)
+    if picture.dtype.kind != "f":
+        values += np.float32(0.5)
+        np.floor(values, out=values)
+    return values.reshape(*size, channels).astype(picture.dtype)
 
 
 def _neighbours(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
