@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from converter.outputs import check
 from graphs.tensorflow1 import tensorflow1
 from tools.train.arrays import Arrays, check_arrays, read_arrays
 from tools.train.nets import First, Net, final_port, first_values, read_net, trained_port
+from tools.train.pictures import Chosen, read_pictures
 from tools.train.reporting import bar, loss_log, say
-from tools.train.running import Training, build_training
+from tools.train.running import RANDOM_SEED, Source, Training, build_training
 from tools.train.solver import Definition, Solver, read_solver
-from tools.training.snapshots import numbered
-from weights import Refused, Shape
+from tools.training.snapshots import numbered, stored_value
+from weights import Refused
 from weights.refused import one_line
 
 
@@ -28,13 +30,14 @@ def run(arguments: argparse.Namespace) -> None:
     """Trains. Raises Refused where it can't be done."""
     solver = read_solver(arguments.solver)
     notes(solver.notes)
-    shapes = dict(map(input_shape, arguments.input_shape))
-    net, source = _fed_net(solver.train, arguments.data, shapes, arguments.allow, "--data")
-    tests = _tests(solver, arguments.test_data, shapes, arguments.allow)
-    notes([*net.notes, *_wrapping(solver, net, source)])
-    seed = _seed(solver)
-    weights = [name for one in arguments.weights for name in one.split(",")] or list(solver.weights)
     resumed = _resumed(solver, arguments)
+    seed = _seed(solver, resumed)
+    net, source = Fed(arguments.data, arguments.images, ("--data", "--images")).net(
+        solver, solver.train, arguments, seed
+    )
+    tests = _tests(solver, arguments, seed)
+    notes(_wrapping(solver, net, source))
+    weights = [name for one in arguments.weights for name in one.split(",")] or list(solver.weights)
     if resumed is not None and arguments.weights:
         raise Refused("--weights: a snapshot has weights already; give one of them")
     first = first_values([net, *(other for other, _ in tests)], () if resumed else weights, seed)
@@ -69,43 +72,71 @@ def notes(lines: Sequence[str]) -> None:
         print(f"note: {one_line(line)}", file=sys.stderr)
 
 
-def _fed_net(
-    definition: Definition, data: Path | None, shapes: Mapping[str, Shape], allow: Sequence[str], option: str
-) -> tuple[Net, Arrays]:
-    """Returns a network and what feeds it, which fits it."""
-    if data is None:
-        raise Refused(f"{definition.source}: is fed from nothing; say {option} FILE.npz")
-    arrays = read_arrays(data)
-    net = read_net(definition, {**arrays.shapes, **shapes}, allow)
-    check_arrays(arrays, net.network)
-    unused = [name for name in arrays.arrays if name not in net.inputs]
-    if unused:
-        notes([f"{data}: {', '.join(map(repr, unused))}: no input of {definition.source}, and not used"])
-    return net, arrays
+@dataclass(frozen=True)
+class Fed:
+    """What the command line says that a net is fed from, one of both: ``data``, an .npz, or ``images``; and the options
+    that they come from."""
+
+    data: Path | None
+    images: str | None
+    options: tuple[str, str]
+
+    def net(
+        self, solver: Solver, definition: Definition, arguments: argparse.Namespace, seed: int
+    ) -> tuple[Net, Source]:
+        """Returns a network and what feeds it, which fits it."""
+        shapes = dict(map(input_shape, arguments.input_shape))
+        if (self.data is None) == (self.images is None):
+            which = "fed from both" if self.data is not None else "fed from nothing"
+            raise Refused(f"{definition.source}: is {which}; say {self.options[0]} or {self.options[1]}")
+        if self.images is not None:
+            net = read_net(definition, shapes, arguments.allow)
+            chosen = Chosen(self.images, arguments.resize, arguments.shuffle, arguments.max_bad)
+            pictures, told = read_pictures(net, chosen, solver.path, seed)
+            notes([*net.notes, *told])
+            return net, pictures
+        assert self.data is not None
+        arrays = read_arrays(self.data)
+        net = read_net(definition, {**arrays.shapes, **shapes}, arguments.allow)
+        check_arrays(arrays, net.network)
+        unused = [name for name in arrays.arrays if name not in net.inputs]
+        told = [f"{self.data}: {', '.join(map(repr, unused))}: no input of {definition.source}, and not used"]
+        notes([*net.notes, *(told if unused else [])])
+        return net, arrays
 
 
-def _tests(
-    solver: Solver, data: Sequence[Path], shapes: Mapping[str, Shape], allow: Sequence[str]
-) -> list[tuple[Net, Arrays]]:
+def _tests(solver: Solver, arguments: argparse.Namespace, seed: int) -> list[tuple[Net, Source]]:
+    """Returns the test nets, each with what feeds it."""
     count = len(solver.tests)
-    if not count and data:
-        raise Refused(f"--test-data: {solver.path} has no test_iter, and so no test nets")
-    if count and not data:
-        raise Refused(f"{solver.path}: has {count} test nets; say --test-data FILE.npz, or take test_iter out")
-    if data and len(data) not in (1, count):
-        raise Refused(f"--test-data: {len(data)} files for {count} test nets; give one for all or one for each")
-    files = list(data) * count if len(data) == 1 else data
-    return [_fed_net(one.definition, file, shapes, allow, "--test-data") for one, file in zip(solver.tests, files)]
+    options = ("--test-data", "--test-images")
+    given: list[Fed] = [Fed(file, None, options) for file in arguments.test_data]
+    given += [Fed(None, place, options) for place in arguments.test_images]
+    if not count and given:
+        raise Refused(f"{' and '.join(options)}: {solver.path} has no test_iter, and so no test nets")
+    if count and not given:
+        raise Refused(f"{solver.path}: has {count} test nets; say {' or '.join(options)}, or take test_iter out")
+    if given and len(given) not in (1, count):
+        raise Refused(f"{' and '.join(options)}: {len(given)} for {count} test nets; give one for all or one for each")
+    of = given * count if len(given) == 1 else given
+    return [fed.net(solver, one.definition, arguments, seed) for one, fed in zip(solver.tests, of)]
 
 
-def _wrapping(solver: Solver, net: Net, source: Arrays) -> list[str]:
-    there, wanted = source.passes(net.inputs), solver.max_iter * solver.iter_size
-    if not net.inputs or there >= wanted:
+def _wrapping(solver: Solver, net: Net, source: Source) -> list[str]:
+    if not isinstance(source, Arrays) or not net.inputs:
         return []
-    return [f"{source.path}: has {there} passes for {wanted}; after the last comes the first again, as in Caffe"]
+    there, wanted = source.passes(net.inputs), solver.max_iter * solver.iter_size
+    told = f"{source.path}: has {there} passes for {wanted}; after the last comes the first again, as in Caffe"
+    return [told] if there < wanted else []
 
 
-def _seed(solver: Solver) -> int:
+def _seed(solver: Solver, resumed: Path | None) -> int:
+    """Returns what decides all that is drawn: the snapshot's, so that what goes on is the same training, else the
+    solver's, else a new one."""
+    kept = stored_value(resumed, RANDOM_SEED) if resumed is not None else None
+    if kept is not None:
+        if solver.random_seed not in (None, int(kept)):
+            notes([f"{solver.path}: random_seed is {solver.random_seed}, but the snapshot's counts: {int(kept)}"])
+        return int(kept)
     if solver.random_seed is not None:
         return solver.random_seed
     seed = secrets.randbelow(2**31)

@@ -26,6 +26,9 @@ from tools.training.trainable import Trainable, add_network, assign, rates
 from weights import Refused, Shape
 from weights.hdf5 import write_hdf5
 
+ITERATION, RANDOM_SEED = "global_step", "random_seed"
+"""Variables of a snapshot: how many iterations were done, and what decides all that is drawn."""
+
 
 class Source(Protocol):
     """What feeds a network."""
@@ -80,7 +83,7 @@ def build_training(
         tested.append(Tested(other, source, one.iterations, _forward(tf, session, other, added, seed)))
     state = {
         name: tf.get_variable(name, [], tf.int64, tf.zeros_initializer(), use_resource=True)
-        for name in ("global_step", "random_seed")
+        for name in (ITERATION, RANDOM_SEED)
     }
     checkpoints = Checkpoints.of(tf, session, {**variables, **step.slots, **state})
     session.run(tf.global_variables_initializer())
@@ -113,7 +116,7 @@ class Training:
         """Goes on where the snapshot at ``path`` was taken. Raises Refused where it is of another graph."""
         self.last_snapshot = self.built.checkpoints.restore(path)
         found = self.built.session.run(self.built.state)
-        self.iteration, self.seed = int(found["global_step"]), int(found["random_seed"])
+        self.iteration = int(found[ITERATION])
         self.saved_at = self.iteration
 
     def run(self, log: LossLog | None, moved: Callable[[], None]) -> bool:
@@ -191,7 +194,7 @@ class Training:
         if broken:
             left = f"its update left values in '{broken}' that are no finite numbers"
             raise Refused(f"{self.solver.path}: iteration {self.iteration - 1}: {left}; {self._kept()}")
-        state = {"global_step": np.int64(self.iteration), "random_seed": np.int64(self.seed)}
+        state = {ITERATION: np.int64(self.iteration), RANDOM_SEED: np.int64(self.seed)}
         assign(self.built.session, self.built.state, state)
         prefix = Path(f"{self.solver.snapshot_prefix}_iter_{self.iteration}.ckpt")
         files = self.built.checkpoints.save(prefix, lambda folder: self._write_model(folder, prefix.stem))

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from converter.sources import checkpoint_prefix
 from graphs.layer import spell
+from graphs.tensorflow1 import tensorflow1
 from weights import Refused, Shape
 from weights.staging import staged
 
@@ -77,6 +80,18 @@ class Checkpoints:
         except self.tf.errors.OpError as error:
             raise Refused(f"{prefix}: is no whole checkpoint: {' '.join(str(error).split())[:200]}") from error
         return prefix
+
+
+def stored_value(path: Path, name: str) -> np.ndarray | None:
+    """Returns the value of a variable in the checkpoint at ``path``, None where there is no such checkpoint, or it has
+    no such variable."""
+    tf = tensorflow1("reading a checkpoint")
+    prefix = checkpoint_prefix(path)
+    try:
+        reader = tf.train.load_checkpoint(str(prefix)) if prefix else None
+        return reader.get_tensor(name) if reader and reader.has_tensor(name) else None
+    except tf.errors.OpError:
+        return None
 
 
 def misfits(expected: Mapping[str, Shape], stored: Mapping[str, Shape]) -> list[str]:
