@@ -16,7 +16,7 @@ from converter.command import _input_shape as input_shape
 from converter.outputs import check
 from graphs.tensorflow1 import tensorflow1
 from tools.train.arrays import Arrays, check_arrays, read_arrays
-from tools.train.nets import First, Net, final_port, first_values, read_net, trained_port
+from tools.train.nets import Net, final_port, first_values, read_net, trained_port
 from tools.train.pictures import Chosen, read_pictures
 from tools.train.reporting import bar, loss_log, say
 from tools.train.running import RANDOM_SEED, Source, Training, build_training
@@ -40,13 +40,16 @@ def run(arguments: argparse.Namespace) -> None:
     weights = [name for one in arguments.weights for name in one.split(",")] or list(solver.weights)
     if resumed is not None and arguments.weights:
         raise Refused("--weights: a snapshot has weights already; give one of them")
-    first = first_values([net, *(other for other, _ in tests)], () if resumed else weights, seed)
-    _check_outputs(solver, net, first, arguments.output)
-    notes(first.notes)
+    _check_outputs(solver, net, arguments.output)
+    first = None if resumed else first_values([net, *(other for other, _ in tests)], weights, seed)
+    notes(first.notes if first else ())
     tf = tensorflow1("training")
     with tf.Graph().as_default(), tf.Session() as session:
-        built = build_training(tf, session, solver, net, tests, first)
+        built = build_training(tf, session, solver, net, tests)
         training = Training(solver, net, source, built, seed)
+        if first is not None:
+            training.begin(first)
+            del first  # which is as large as the network
         if resumed is not None:
             training.resume(resumed)
             say(f"Resuming from {resumed} at iteration {training.iteration}")
@@ -156,9 +159,13 @@ def _resumed(solver: Solver, arguments: argparse.Namespace) -> Path | None:
     return list(found.values())[-1]
 
 
-def _check_outputs(solver: Solver, net: Net, first: First, outputs: Sequence[str]) -> None:
+def _check_outputs(solver: Solver, net: Net, outputs: Sequence[str]) -> None:
     """Raises Refused where what is to be written at the end, or as snapshots, can't be: before any training."""
-    arrays = {name: np.broadcast_to(np.float32(0), one.layout.tensorflow) for name, one in first.parameters.items()}
+    arrays = {
+        name: np.broadcast_to(np.float32(0), spec.layout.tensorflow)
+        for layer, variables in zip(net.shapes, net.names.variables)
+        for spec, name in zip(layer.parameters, variables)
+    }
     port = final_port(net, arrays)
     for output in outputs:
         check(port, output)

@@ -22,7 +22,7 @@ from tools.train.solver import Solver
 from tools.train.step import Done, Step, build_step
 from tools.training.finite import first_not_finite
 from tools.training.snapshots import Checkpoints
-from tools.training.trainable import Trainable, add_network, assign, rates
+from tools.training.trainable import Trainable, add_network, assign, clear, rates
 from weights import Refused, Shape
 from weights.hdf5 import write_hdf5
 
@@ -63,11 +63,9 @@ class Built:
     checkpoints: Checkpoints
 
 
-def build_training(
-    tf: Any, session: Any, solver: Solver, net: Net, tests: Sequence[tuple[Net, Source]], first: First
-) -> Built:
-    """Adds all networks of a training to ``tf``'s default graph, the test nets with the training's variables, and gives
-    the variables their first values."""
+def build_training(tf: Any, session: Any, solver: Solver, net: Net, tests: Sequence[tuple[Net, Source]]) -> Built:
+    """Adds all networks of a training to ``tf``'s default graph, the test nets with the training's variables. They have
+    no values until a training begins or is resumed."""
     seed = tf.placeholder(tf.int64, [2], name="seed")
     trained = add_network(tf, net.network, net.shapes, net.names, seed=seed)
     step = build_step(tf, session, solver, trained, rates(net.shapes, net.names), net.outputs, seed)
@@ -86,8 +84,7 @@ def build_training(
         for name in (ITERATION, RANDOM_SEED)
     }
     checkpoints = Checkpoints.of(tf, session, {**variables, **step.slots, **state})
-    session.run(tf.global_variables_initializer())
-    assign(session, variables, {name: one.tensorflow() for name, one in first.parameters.items()})
+    clear(session, {**step.slots, **step.sums, **state})
     forward = _forward(tf, session, net, trained, seed)
     return Built(tf, session, trained, seed, step, forward, tuple(tested), variables, state, checkpoints)
 
@@ -111,6 +108,11 @@ class Training:
     iteration: int = 0
     last_snapshot: Path | None = None
     saved_at: int = field(default=-1, init=False)
+
+    def begin(self, first: First) -> None:
+        """Gives all parameters their first values."""
+        for name, parameter in first.parameters.items():
+            assign(self.built.session, self.built.variables, {name: parameter.tensorflow()})
 
     def resume(self, path: Path) -> None:
         """Goes on where the snapshot at ``path`` was taken. Raises Refused where it is of another graph."""

@@ -260,16 +260,14 @@ class _Reader:
             value = getattr(message, name)
             if name in definition.reads and not 0 <= value < 1:
                 self.problems.append(f"{name} is {value:g}; expected 0 or more, and less than 1")
-        self._unread(_OF_RULES, definition.reads, f"type {solver_type}", but=("momentum",))
+        self._unread(_OF_RULES, (*definition.reads, "momentum"), f"type {solver_type}")
         return definition(**{name: getattr(message, name) for name in definition.reads})
 
     def _is_set(self, name: str) -> bool:
         return bool(self.message.stepvalue) if name == "stepvalue" else self.message.HasField(name)
 
-    def _unread(self, names: tuple[str, ...], reads: tuple[str, ...], of: str, but: tuple[str, ...] = ()) -> None:
-        for name in names:
-            if name not in reads and name not in but and self._is_set(name):
-                self.notes.append(f"{name} has no effect with {of}")
+    def _unread(self, names: tuple[str, ...], reads: tuple[str, ...], of: str) -> None:
+        self.notes += (f"{name} has no effect with {of}" for name in names if name not in reads and self._is_set(name))
 
     def check(self) -> None:
         """Notes what Caffe would refuse in the fields that are only copied."""

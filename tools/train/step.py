@@ -42,9 +42,11 @@ class Done:
 @dataclass(frozen=True, eq=False)
 class Step:
     """The operations of an iteration. ``slots`` is name -> variable, of the numbers that the solver keeps for each
-    parameter beside it. Each call takes the inputs' arrays and the seed; an update the learning rate too."""
+    parameter beside it, ``sums`` those of gradients that passes of one iteration add up; all are to begin as 0. Each
+    call takes the inputs' arrays and the seed; an update the learning rate too."""
 
     slots: dict[str, Any]
+    sums: dict[str, Any]
     accumulate: Callable[..., Any]
     update: Callable[..., Any]
     update_and_show: Callable[..., Any]
@@ -143,6 +145,7 @@ def build_step(
     shown = tuple(trained.blobs[blob] for blob in outputs)
     return Step(
         {slot.op.name: slot for of in slots.values() for slot in of},
+        sums,
         session.make_callable((trained.loss, is_finite, (), _where(tf, is_finite, accumulate)), fed),
         session.make_callable((trained.loss, is_finite, (), updated), [*fed, rate]),
         session.make_callable((trained.loss, is_finite, shown, updated), [*fed, rate]),

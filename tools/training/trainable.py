@@ -161,7 +161,15 @@ def _stated(one: float, other: float) -> float:
 
 
 def assign(session: Any, variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Gives variables the values of ``arrays``, by name, in TensorFlow's layout; one at a time is copied."""
+    """Gives variables the values of ``arrays``, by name, in TensorFlow's layout; one at a time is copied.
+
+    It is also the thrifty way to initialize them: a session keeps the zeros that running their initializers folds."""
     for name, array in arrays.items():
         initializer = variables[name].initializer
         session.run(initializer, {initializer.inputs[1]: array})
+
+
+def clear(session: Any, variables: Mapping[str, Any]) -> None:
+    """Sets variables to 0."""
+    for name, variable in variables.items():
+        assign(session, variables, {name: np.zeros(variable.shape.as_list(), variable.dtype.as_numpy_dtype)})

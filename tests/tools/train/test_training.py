@@ -294,7 +294,8 @@ def test_a_label_that_the_loss_ignores_is_no_mistake(train):
          "with it"),
         (["-o", "final.foo"], "final.foo: unknown ending '.foo'; expected one of .pb, .ckpt, /, .py, .npz, .npy, "
          ".safetensors, .caffemodel, .caffemodel.h5, .h5, .prototxt, .binaryproto"),
-        (["--test-data", "run.npz"], "--test-data: solver.prototxt has no test_iter, and so no test nets"),
+        (["--test-data", "run.npz"], "--test-data and --test-images: solver.prototxt has no test_iter, and so no test "
+         "nets"),
         (["--log", "absent/loss.csv"], "absent/loss.csv: No such file or directory"),
         (["--data", "absent.npz"], "absent.npz: no such file"),
         (["--data", "net.prototxt"], "net.prototxt: is no whole .npz: File is not a zip file"),
@@ -331,7 +332,7 @@ def test_a_net_without_a_loss_and_one_that_asks_for_what_has_no_gradient_are_ref
 
 def test_test_nets_need_data(train, refused):
     train.write("test_iter: 2 test_interval: 5")
-    assert refused() == ["solver.prototxt: has 1 test nets; say --test-data FILE.npz, or take test_iter out"]
+    assert refused() == ["solver.prototxt: has 1 test nets; say --test-data or --test-images, or take test_iter out"]
 
 
 def test_data_layers_take_their_shapes_from_the_arrays(train):
