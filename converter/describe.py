@@ -131,7 +131,11 @@ class _Reader:
             values["shape"] = self._shapes(layer, values.get("shape", ()))
         specs = tuple(ParamSpec(spec.name, spec.lr_mult, spec.decay_mult) for spec in layer.param)
         tops = tuple(layer.top) or ((layer.name,) if definition.automatic_top else ())
-        return Node(layer.name, definition(**values), tuple(layer.bottom), tops, specs, tuple(layer.loss_weight))
+        if layer.propagate_down and len(layer.propagate_down) != len(layer.bottom):
+            counts = f"{len(layer.propagate_down)} values for {len(layer.bottom)} bottoms"
+            raise Refused(f"propagate_down: has {counts}; Caffe wants one for each, or none")
+        weights, down = tuple(layer.loss_weight), tuple(layer.propagate_down)
+        return Node(layer.name, definition(**values), tuple(layer.bottom), tops, specs, weights, down)
 
     def _shapes(self, layer: LayerParameter, stated: tuple[Shape, ...]) -> tuple[Shape, ...]:
         given = self.request.inputs
@@ -211,6 +215,7 @@ def message_of(network: Network) -> NetParameter:
     for node in network.nodes:
         layer = message.layer.add(name=node.name, type=node.layer.type, bottom=node.bottoms, top=node.tops)
         layer.loss_weight.extend(node.loss_weights)
+        layer.propagate_down.extend(node.propagate_down)
         for spec in node.specs:
             set_fields(layer.param.add(), spec)
         for name in node.layer.messages:

@@ -25,6 +25,19 @@ def parse_prototxt(text: str) -> NetParameter:
     return message
 
 
+def parse_solver(text: str) -> SolverParameter:
+    """Returns the message that a solver's definition holds, as it is spelled there.
+
+    Raises Refused with line and column where the text is none.
+    """
+    message = SolverParameter()
+    try:
+        text_format.Parse(text, message)
+    except text_format.ParseError as error:
+        raise Refused(_network(text) or _reason(error)) from error
+    return message
+
+
 def print_prototxt(message: NetParameter) -> str:
     """Returns the message as text."""
     return text_format.MessageToString(message, use_short_repeated_primitives=False)
@@ -40,6 +53,15 @@ def _solver(text: str) -> str:
     named = solver.net or solver.train_net
     way_out = f"; give the definition that it names, {named}" if named else "; give the network's definition"
     return "is a solver's definition, not a network's" + way_out
+
+
+def _network(text: str) -> str:
+    """Returns what to say of a network's definition, "" of any other text."""
+    try:
+        parse_prototxt(text)
+    except Refused:
+        return ""
+    return "is a network's definition, not a solver's; give the solver that names it (net: ...)"
 
 
 def _reason(error: text_format.ParseError) -> str:

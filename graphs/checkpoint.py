@@ -58,6 +58,7 @@ SLOTS = (
     "RMSProp_1",
     "Adagrad",
     "Adadelta",
+    "Adadelta_1",
     "ExponentialMovingAverage",
     "Ftrl",
 )

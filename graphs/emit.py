@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,12 @@ from graphs.network import Inferred, Network, Shapes
 
 @dataclass(frozen=True)
 class Emitted:
-    """A layer and the tensors that stand for its tops."""
+    """A layer and the tensors that stand for its tops. ``passed`` are the values that the pass leaves in its
+    parameters, in their order; empty where it leaves them alone."""
 
     layer: Inferred
     tops: tuple[Tensor, ...]
+    passed: tuple[Tensor, ...] = ()
 
 
 def emit(
@@ -28,10 +31,15 @@ def emit(
     tf: Any,
     parameter: Callable[[str], Tensor],
     top_name: Callable[[str], str] = str,
+    inputs: Mapping[str, Tensor] | None = None,
+    seed: Tensor | None = None,
+    training: bool = False,
 ) -> list[Emitted]:
     """Returns every layer's tops, made with ``tf``.
 
     ``parameter`` returns the tensor of a variable by its name; ``top_name`` spells an operation's name for ``tf``.
+    ``inputs`` has tensors for blobs that are not to be placeholders; ``seed``, two whole numbers, decides what layers
+    draw in TRAIN; ``training`` asks for what a pass leaves in parameters too.
     """
     blobs: dict[str, Tensor] = {}
     emitted = []
@@ -40,14 +48,25 @@ def emit(
         if isinstance(node.layer, Input):
             tops = [
                 tf.placeholder(tf.float32, placeholder_shape(shape), name=top_name(name))
-                for shape, name in zip(layer.open_tops, top_names)
+                if inputs is None or blob not in inputs
+                else tf.identity(inputs[blob], name=top_name(name))
+                for blob, shape, name in zip(node.tops, layer.open_tops, top_names)
             ]
+            passed = []
         else:
-            site = Site(tuple(map(top_name, top_names)), layer.open_bottoms, layer.open_tops, network.phase)
+            own = None if seed is None or not node.layer.draws else tf.add(seed, [zlib.crc32(node.name.encode()), 0])
+            site = Site(tuple(map(top_name, top_names)), layer.open_bottoms, layer.open_tops, network.phase, own)
             bottoms = [blobs[bottom] for bottom in node.bottoms]
-            tops = listed(node.layer.emit(tf, site, *bottoms, *map(parameter, variables)))
+            if network.phase == "TRAIN" and not all(node.propagate_down):
+                bottoms = [
+                    bottom if followed else tf.stop_gradient(bottom)
+                    for bottom, followed in zip(bottoms, node.propagate_down)
+                ]
+            tensors = (*bottoms, *map(parameter, variables))
+            tops = listed(node.layer.emit(tf, site, *tensors))
+            passed = node.layer.passed(tf, site, *tensors) if training else []
         blobs.update(zip(node.tops, tops))
-        emitted.append(Emitted(layer, tuple(tops)))
+        emitted.append(Emitted(layer, tuple(tops), tuple(passed)))
     return emitted
 
 
@@ -57,12 +76,20 @@ def placeholder_shape(shape: tuple[int, ...]) -> list[int | None]:
 
 
 def build(
-    network: Network, shapes: Shapes, names: Names, tf: Any, variable: Callable[[str, ParameterSpec], Tensor]
+    network: Network,
+    shapes: Shapes,
+    names: Names,
+    tf: Any,
+    variable: Callable[[str, ParameterSpec], Tensor],
+    inputs: Mapping[str, Tensor] | None = None,
+    seed: Tensor | None = None,
+    training: bool = False,
 ) -> list[Emitted]:
     """Adds the network to ``tf``'s default graph and returns every layer's tops.
 
     ``variable`` makes the tensor of a parameter, in TensorFlow's layout, from its name and its declaration; each is
-    made once. Every operation that ``names`` plans bears exactly that name.
+    made once. Every operation that ``names`` plans bears exactly that name. ``inputs`` and ``seed`` are as ``emit``
+    takes them; ``training`` asks for what a pass leaves in parameters too.
     """
     graph = tf.get_default_graph()
     tensors: dict[str, Tensor] = {}
@@ -73,7 +100,7 @@ def build(
     for name in (name for tops in names.tops for name in tops):
         graph.unique_name(name)  # no operation within a layer may take it first
     # A name that ends in a slash is taken as it stands.
-    emitted = emit(network, shapes, names, tf, tensors.__getitem__, top_name=lambda name: name + "/")
+    emitted = emit(network, shapes, names, tf, tensors.__getitem__, lambda name: name + "/", inputs, seed, training)
     for one, planned in zip(emitted, names.tops):
         for tensor, name in zip(one.tops, planned):
             if tensor.op.name != name:

@@ -46,13 +46,15 @@ class Site:
     """Where an emission takes place.
 
     ``names`` has the name that each top's last operation must bear. ``bottoms`` and ``tops`` are shapes in Caffe's
-    layout; the first axis is -1 where the batch is free. ``phase`` is TEST or TRAIN.
+    layout; the first axis is -1 where the batch is free. ``phase`` is TEST or TRAIN. ``seed`` is a tensor of two whole
+    numbers that alone decides what TRAIN draws, None where TensorFlow may draw as it likes.
     """
 
     names: tuple[str, ...]
     bottoms: tuple[Shape, ...]
     tops: tuple[Shape, ...]
     phase: str = "TEST"
+    seed: Tensor | None = None
 
     @property
     def name(self) -> str:
@@ -100,6 +102,8 @@ class Layer:
     """Whether values decide how many items its tops have, so that only a graph with a free batch can hold it."""
     automatic_top: ClassVar[bool] = False
     """Whether Caffe adds a top where the definition names none, as for losses."""
+    draws: ClassVar[bool] = False
+    """Whether it draws random numbers in TRAIN."""
     sized_by_values: ClassVar[tuple[int, ...]] = ()
     """Axes of the top whose size only the bottoms' values decide; its shape has -1 there, and no layer can read it."""
 
@@ -123,6 +127,11 @@ class Layer:
         """Returns the tops, made of ``tf``'s operations. ``tensors``: bottoms, then parameters, in TensorFlow's
         layout (channels last from rank 4 on)."""
         raise NotImplementedError
+
+    def passed(self, tf: Any, site: Site, *tensors: Tensor) -> list[Tensor]:
+        """Returns the values that a forward pass leaves in the layer's parameters, in their order, where it changes
+        them by itself, as moving averages; [] where it does not. ``tensors`` are those of ``emit``."""
+        return []
 
 
 L = TypeVar("L", bound=Layer)

@@ -26,7 +26,8 @@ class ParamSpec:
 
 @dataclass(frozen=True)
 class Node:
-    """One layer of a network. ``specs`` has an entry for each of its first parameters, ``loss_weights`` for tops."""
+    """One layer of a network. ``specs`` has an entry for each of its first parameters, ``loss_weights`` for tops;
+    ``propagate_down``, where it is not empty, says for each bottom whether training follows the loss through it."""
 
     name: str
     layer: Layer
@@ -34,6 +35,7 @@ class Node:
     tops: tuple[str, ...] = ()
     specs: tuple[ParamSpec, ...] = ()
     loss_weights: tuple[float, ...] = ()
+    propagate_down: tuple[bool, ...] = ()
 
     def __str__(self) -> str:
         return f"layer '{self.name}' ({self.layer.type})"

@@ -40,6 +40,7 @@ class Dropout(Layer):
     TEST, passes its bottom on."""
 
     note = "identity in TEST"
+    draws = True
 
     dropout_ratio: float = 0.5
 
@@ -52,9 +53,12 @@ class Dropout(Layer):
         return x
 
     def emit(self, tf: Any, site: Site, x: Tensor) -> Tensor:
-        if site.phase == "TRAIN":
+        if site.phase == "TEST":
+            return tf.identity(x, name=site.name)
+        if site.seed is None:
             return tf.identity(tf.nn.dropout(x, rate=self.dropout_ratio), name=site.name)
-        return tf.identity(x, name=site.name)
+        is_kept = tf.greater_equal(tf.random.stateless_uniform(tf.shape(x), site.seed), self.dropout_ratio)
+        return tf.where(is_kept, tf.multiply(x, 1 / (1 - self.dropout_ratio)), tf.zeros_like(x), name=site.name)
 
 
 @layer("Split")

@@ -18,13 +18,14 @@ class BatchNorm(Layer):
     """Caffe's BatchNormLayer: (x - mean) / sqrt(variance + eps) for each channel (axis 1).
 
     The stored mean and variance are sums; the third blob is the factor to divide them by, and 0 there makes both 0.
-    ``use_global_stats`` unset means the stored ones in TEST, the batch's own in TRAIN.
+    ``use_global_stats`` unset means the stored ones in TEST, the batch's own in TRAIN. A pass with the batch's own adds
+    them to the stored sums, which before shrink to ``moving_average_fraction`` of what they were.
     """
 
-    without_effect = frozenset({"moving_average_fraction"})
     note = "stored or the batch's own statistics"
 
     use_global_stats: bool | None = None
+    moving_average_fraction: float = 0.999
     eps: float = 1e-5
 
     def top_shapes(self, x: Shape) -> Shape:
@@ -51,17 +52,34 @@ class BatchNorm(Layer):
         return (x - mean.reshape(channel)) / np.sqrt(variance.reshape(channel) + self.eps)
 
     def emit(self, tf: Any, site: Site, x: Tensor, mean: Tensor, variance: Tensor, factor: Tensor) -> Tensor:
-        uses_own = self.use_global_stats is False or (self.use_global_stats is None and site.phase == "TRAIN")
-        rank = len(site.bottom)
-        if uses_own:
-            channel = rank - 1 if rank >= 4 else min(1, rank - 1)
-            mean, variance = tf.nn.moments(x, [axis for axis in range(rank) if axis != channel], keepdims=True)
+        if self._uses_own(site):
+            mean, variance = self._moments(tf, site, x, keepdims=True)
         else:
             mean, variance = tf.math.divide_no_nan(mean, factor), tf.math.divide_no_nan(variance, factor)
-            if rank == 3:
+            if len(site.bottom) == 3:
                 mean, variance = tf.reshape(mean, [-1, 1]), tf.reshape(variance, [-1, 1])
         deviation = tf.math.rsqrt(tf.add(variance, self.eps))
         return tf.multiply(tf.subtract(x, mean), deviation, name=site.name)
+
+    def passed(self, tf: Any, site: Site, x: Tensor, mean: Tensor, variance: Tensor, factor: Tensor) -> list[Tensor]:
+        if not self._uses_own(site):
+            return []
+        own_mean, own_variance = self._moments(tf, site, x, keepdims=False)
+        # Caffe stores the unbiased variance; one value for each channel it takes as it is.
+        count = tf.cast(tf.size(x) // tf.size(own_mean), tf.float32)
+        unbiased = tf.multiply(own_variance, tf.divide(count, tf.maximum(count - 1.0, 1.0)))
+        kept_of = [tf.multiply(stored, self.moving_average_fraction) for stored in (mean, variance, factor)]
+        added = (tf.reshape(own_mean, [-1]), tf.reshape(unbiased, [-1]), 1.0)
+        return [tf.add(one, other) for one, other in zip(kept_of, added)]
+
+    def _uses_own(self, site: Site) -> bool:
+        return self.use_global_stats is False or (self.use_global_stats is None and site.phase == "TRAIN")
+
+    def _moments(self, tf: Any, site: Site, x: Tensor, keepdims: bool) -> list[Tensor]:
+        """Returns the batch's own mean and variance of each channel."""
+        rank = len(site.bottom)
+        channel = rank - 1 if rank >= 4 else 1
+        return tf.nn.moments(x, [axis for axis in range(rank) if axis != channel], keepdims=keepdims)
 
 
 @layer("Scale", "scale_param")

@@ -1,0 +1,349 @@
+"""python -m tools.train from end to end: going on from snapshots, test nets, and what stops it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+
+import numpy as np
+import pytest
+
+from converter import convert
+from graphs import run_reference
+from tools.train import reporting, running
+
+
+def rows(path):
+    return path.read_text().splitlines()
+
+
+def final(path):
+    return {name: one.caffe for name, one in convert("net.prototxt", path, phase="TRAIN").parameters.items()}
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+RULES = {
+    "SGD": "momentum: 0.9",
+    "RMSProp": "",
+    "AdaDelta": "momentum: 0.9",
+    "Adam": "momentum: 0.9",
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_resumed_training_gives_the_very_same_numbers(name, train):
+    """With dropout, moving averages, iter_size and a learning rate that changes."""
+    train.write(f'type: "{name}" {RULES[name]} iter_size: 2 snapshot: 5 weight_decay: 0.01')
+    assert train("--log", "whole.csv", "-o", "whole.caffemodel") == 0
+    assert train("--snapshot", "small_iter_5.ckpt", "--log", "rest.csv", "-o", "rest.caffemodel") == 0
+    assert rows(train.folder / "rest.csv") == [
+        rows(train.folder / "whole.csv")[0],
+        *rows(train.folder / "whole.csv")[6:],
+    ]
+    assert equal(final("whole.caffemodel"), final("rest.caffemodel"))
+    assert len(rows(train.folder / "whole.csv")) == 13
+
+
+def test_resume_takes_the_latest_and_goes_on_with_the_log(train, capsys):
+    train.write("snapshot: 5")
+    assert train("--log", "loss.csv", "-o", "whole.caffemodel") == 0
+    whole = rows(train.folder / "loss.csv")
+    assert train("--resume", "--log", "loss.csv", "-o", "again.caffemodel") == 0
+    assert "Resuming from small_iter_10.ckpt at iteration 10" in capsys.readouterr().out
+    assert rows(train.folder / "loss.csv") == whole
+    assert equal(final("whole.caffemodel"), final("again.caffemodel"))
+
+
+def test_resume_without_a_snapshot_begins(train, capsys):
+    assert train("--resume") == 0
+    assert "note: --resume: there is no snapshot small_iter_*.ckpt; training begins" in capsys.readouterr().err
+
+
+def test_the_seed_decides_fillers_and_dropout(train):
+    outcomes = []
+    for seed in (7, 7, 8):
+        train.write(base=train.solver.replace("random_seed: 7", f"random_seed: {seed}"))
+        assert train("-o", "final.caffemodel") == 0
+        outcomes.append(final("final.caffemodel"))
+    assert equal(outcomes[0], outcomes[1])
+    assert not equal(outcomes[0], outcomes[2])
+
+
+def test_a_seed_that_was_drawn_is_said_and_repeats_the_run(train, capsys):
+    train.write(base=train.solver.replace("random_seed: 7", ""))
+    assert train("-o", "first.caffemodel") == 0
+    seed = re.search(r"note: solver.prototxt: sets no random_seed; (\d+) was drawn", capsys.readouterr().err)[1]
+    train.write(base=train.solver.replace("random_seed: 7", f"random_seed: {seed}"))
+    assert train("-o", "second.caffemodel") == 0
+    assert equal(final("first.caffemodel"), final("second.caffemodel"))
+
+
+def test_test_nets_print_their_mean_outputs_as_caffe_does(train, capsys):
+    """Before training, the mean over test_iter passes, each as the NumPy reference computes it."""
+    train.save("test.npz", **{blob: array[:3] for blob, array in train.arrays.items()})
+    train.save("test2.npz", **{blob: array[4:6] for blob, array in train.arrays.items()})
+    train.write("test_iter: 3 test_iter: 2 test_interval: 8 test_compute_loss: true snapshot: 12")
+    assert train("--test-data", "test.npz", "--test-data", "test2.npz") == 0
+    lines = capsys.readouterr().out.splitlines()
+    heads = [line for line in lines if "Testing net" in line]
+    assert heads == [f"Iteration {at}, Testing net (#{net})" for at in (0, 8) for net in (0, 1)]
+
+    port = convert("net.prototxt", "small_iter_12.caffemodel")
+    train.write("test_iter: 3 test_interval: 100")  # starts from these weights, whose values can be computed
+    assert train("--weights", "small_iter_12.caffemodel", "--test-data", "test.npz") == 0
+    lines = capsys.readouterr().out.splitlines()
+    expected = np.zeros(2)
+    for data, label in zip(train.arrays["data"][:3], train.arrays["label"]):
+        values = run_reference(port.shapes, port.arrays(), {"data": data, "label": label})
+        expected += [values["accuracy", "accuracy"] / 3, values["loss", "loss"] / 3]
+    found = [
+        re.fullmatch(r"    Test net output #(\d): (\w+) = (\S+?)( \(\* 1 = \S+ loss\))?", line) for line in lines[1:3]
+    ]
+    assert [one[2] for one in found] == ["accuracy", "loss"]
+    assert [one[4] is None for one in found] == [True, False]
+    assert [float(one[3]) for one in found] == pytest.approx(expected, rel=1e-5)
+
+
+def test_tests_can_wait_for_the_first_interval(train, capsys):
+    train.write("test_iter: 2 test_interval: 6 test_initialization: false")
+    assert train("--test-data", "run.npz") == 0
+    heads = [line for line in capsys.readouterr().out.splitlines() if "Testing net" in line]
+    assert heads == ["Iteration 6, Testing net (#0)", "Iteration 12, Testing net (#0)"]
+
+
+def test_lines_are_caffe_s(train, capsys):
+    train.write("display: 5 average_loss: 3 momentum: 0.9")
+    assert train("--log", "loss.csv") == 0
+    lines = [re.sub(r"\(\S+ iter/s, \S+s/5", "(R iter/s, Ts/5", line) for line in capsys.readouterr().out.splitlines()]
+    losses = [float(row.split(",")[1]) for row in rows(train.folder / "loss.csv")[1:]]
+    smoothed = {at: sum(losses[max(0, at - 2) : at + 1]) / min(3, at + 1) for at in (0, 5, 10)}
+    assert lines == [
+        text
+        for at, loss in smoothed.items()
+        for text in (
+            f"Iteration {at} (R iter/s, Ts/5 iters), loss = {loss:g}",
+            f"    Train net output #0: loss = {losses[at]:g} (* 1 = {losses[at]:g} loss)",
+            f"Iteration {at}, lr = 0.01",
+        )
+    ] + ["Optimization Done."]
+
+
+def test_data_comes_again_after_its_last_pass_and_that_is_said(train, capsys):
+    short = {blob: array[:4] for blob, array in train.arrays.items()}
+    train.save("short.npz", **short)
+    train.save("long.npz", **{blob: np.concatenate([array] * 3) for blob, array in short.items()})
+    assert train("-o", "short.caffemodel", data="short.npz") == 0
+    said = "note: short.npz: has 4 passes for 12; after the last comes the first again, as in Caffe"
+    assert said in capsys.readouterr().err.splitlines()
+    assert train("-o", "long.caffemodel", data="long.npz") == 0
+    assert equal(final("short.caffemodel"), final("long.caffemodel"))
+
+
+def test_layers_without_weights_in_the_file_keep_their_fillers(train, capsys):
+    assert train("-o", "first.caffemodel") == 0
+    train.write(net=train.net.replace('"fc"', '"fc_new"'), base=train.solver.replace("max_iter: 12", "max_iter: 0"))
+    assert train("--weights", "first.caffemodel", "-o", "second.caffemodel") == 0
+    first = convert("net.prototxt", "second.caffemodel", phase="TRAIN").parameters
+    err = capsys.readouterr().err
+    assert "first.caffemodel: has no weights of 'fc_new': first values are their fillers' or an earlier file's" in err
+    train.write()
+    before = final("first.caffemodel")
+    assert np.array_equal(first["conv/weights"].caffe, before["conv/weights"])
+    assert not np.array_equal(first["fc_new/weights"].caffe, before["fc/weights"])
+
+
+def test_ctrl_c_takes_a_snapshot_and_stops_and_training_goes_on_from_it(train, capsys, monkeypatch):
+    assert train("--log", "whole.csv", "-o", "whole.caffemodel") == 0
+    add = reporting.LossLog.add
+
+    def pressed(log, iteration, loss, rate):
+        add(log, iteration, loss, rate)
+        if iteration == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(reporting.LossLog, "add", pressed)
+    before = signal.getsignal(signal.SIGINT)
+    assert train("--log", "loss.csv", "-o", "final.caffemodel") == 2
+    assert signal.getsignal(signal.SIGINT) is before
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "interrupted after iteration 4; go on with --snapshot small_iter_5.ckpt"
+    )
+    assert not (train.folder / "final.caffemodel").exists()
+    assert train("--snapshot", "small_iter_5.ckpt", "--log", "loss.csv", "-o", "final.caffemodel") == 0
+    assert rows(train.folder / "loss.csv") == rows(train.folder / "whole.csv")
+    assert equal(final("whole.caffemodel"), final("final.caffemodel"))
+
+
+def test_a_loss_that_is_no_number_stops_it_and_says_where(train, refused):
+    data = train.arrays["data"].copy()
+    data[7] = 1e38  # the sum of their squares is infinite
+    train.write("snapshot: 3", data=data)
+    assert refused("--log", "loss.csv", "-o", "final.caffemodel") == [
+        "solver.prototxt: iteration 7: the loss is nan, first at layer 'bn' (BatchNorm): its value 'bn'; stopped "
+        "before its update; the last good snapshot is small_iter_6.ckpt"
+    ]
+    assert not (train.folder / "final.caffemodel").exists()
+    assert len(rows(train.folder / "loss.csv")) == 8
+    train.write()
+    assert train("--snapshot", "small_iter_6.ckpt") == 0
+
+
+def test_a_rate_that_explodes_stops_it_with_all_weights_still_finite(train, refused):
+    train.write("snapshot: 1", base=train.solver.replace("base_lr: 0.01", "base_lr: 1e30"))
+    (said,) = refused()
+    assert re.match(
+        r"solver.prototxt: iteration \d+: its update left values in '\w+/\w+' that are no finite numbers; the last",
+        said,
+    )
+    kept = re.search(r"the last good snapshot is (small_iter_\d+).ckpt$", said)[1]
+    assert all(np.isfinite(array).all() for array in final(f"{kept}.caffemodel").values())
+
+
+@pytest.mark.parametrize("iter_size", [1, 2])
+def test_no_snapshot_where_none_was_written(train, refused, iter_size):
+    data = train.arrays["data"].copy()
+    data[0, 2, 1, 3, 4] = np.nan
+    train.write(f"iter_size: {iter_size}", data=data)
+    assert refused() == [
+        "solver.prototxt: iteration 0: the loss is nan, first at layer 'data' (Input): the input 'data'; stopped "
+        "before its update; no snapshot was written yet"
+    ]
+
+
+def test_a_full_disk_at_a_snapshot_leaves_the_earlier_ones(train, refused, monkeypatch):
+    write = running.write_caffemodel
+
+    def full(file, definition, arrays):
+        if "10" in file.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(file, definition, arrays)
+
+    monkeypatch.setattr(running, "write_caffemodel", full)
+    train.write("snapshot: 5")
+    before = set(train.folder.iterdir())
+    assert refused() == ["small_iter_10.ckpt: could not be written: No space left on device"]
+    left = {path.name for path in set(train.folder.iterdir()) - before}
+    assert left == {
+        "small_iter_5.caffemodel",
+        *(f"small_iter_5.ckpt.{end}" for end in ("index", "meta", "data-00000-of-00001")),
+    }
+    monkeypatch.undo()
+    os.chdir(train.folder)
+    assert train("--snapshot", "small_iter_5.ckpt") == 0
+
+
+def test_snapshots_in_hdf5_hold_the_same(train):
+    train.write("snapshot: 12 snapshot_format: HDF5")
+    assert train("-o", "final.caffemodel") == 0
+    assert equal(final("final.caffemodel"), final("small_iter_12.caffemodel.h5"))
+
+
+def test_a_snapshot_of_another_graph_is_said_name_by_name(train, refused):
+    train.write("snapshot: 12 momentum: 0.9")
+    assert train() == 0
+    other = train.net.replace('name: "fc" ', 'name: "fc9" ').replace("num_output: 5", "num_output: 7")
+    train.write('type: "Adam"', net=other)
+    said = [line.removeprefix("small_iter_12.ckpt: ") for line in refused("--snapshot", "small_iter_12.ckpt")]
+    assert "lacks 'conv/weights/Adam' (3x3x3x7), which the graph has" in said
+    assert "has 'fc/weights' (225x4), which the graph does not have" in said
+    assert "has 'conv/weights/Momentum' (3x3x3x5), which the graph does not have" in said
+    assert "has 'conv/weights' with the shape 3x3x3x5; expected 3x3x3x7" in said
+    assert len(said) == len(set(said)) == 10 + 6 + 4
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"data": None}, "run.npz: has no array 'data', an input of the net; it has label"),
+        ({"data": np.zeros((12, 6, 3, 7, 11))}, "run.npz: 'data' has the shape 12x6x3x7x11; expected PASSESx6x3x11x7"),
+        ({"data": np.zeros((0, 6, 3, 11, 7))}, "run.npz: 'data' has no passes: its shape is 0x6x3x11x7"),
+        ({"label": np.zeros((11, 6))}, "run.npz: its arrays have not as many passes: 'data' 12, 'label' 11"),
+        ({"label": np.full((12, 6), 4)}, "run.npz: label 4 at 'label'[0, 0] is no class of layer 'loss' "
+         "(SoftmaxWithLoss); expected 0 to 3 (71 more)"),
+        ({"label": np.array([[0] * 6] * 11 + [[0, 0, 0, -1, 0, 0]])}, "run.npz: label -1 at 'label'[11, 3] is no class "
+         "of layer 'loss' (SoftmaxWithLoss); expected 0 to 3"),
+    ],
+)  # fmt: skip
+def test_arrays_that_do_not_fit_are_said(arrays, said, train, refused):
+    kept = {name: array for name, array in {**train.arrays, **arrays}.items() if array is not None}
+    train.save("run.npz", **kept)
+    assert refused() == [said]
+
+
+def test_a_label_that_the_loss_ignores_is_no_mistake(train):
+    ignoring = train.net.replace('top: "loss" }', 'top: "loss" loss_param { ignore_label: 255 } }', 1)
+    label = train.arrays["label"].copy()
+    label[3, 4] = 255
+    train.write(net=ignoring, label=label)
+    assert train() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--weights", "absent.caffemodel"], "absent.caffemodel: No such file or directory"),
+        (["--weights", "net.prototxt"], "net.prototxt: is a definition; --weights wants a .caffemodel or another file "
+         "of weights"),
+        (["--weights", "a.npz", "--snapshot", "b.ckpt"], "--weights: a snapshot has weights already; give one of them"),
+        (["--snapshot", "absent.ckpt"], "absent.ckpt: no such checkpoint; name it as it was written, without .index or "
+         "with it"),
+        (["-o", "final.foo"], "final.foo: unknown ending '.foo'; expected one of .pb, .ckpt, /, .py, .npz, .npy, "
+         ".safetensors, .caffemodel, .caffemodel.h5, .h5, .prototxt, .binaryproto"),
+        (["--test-data", "run.npz"], "--test-data and --test-images: solver.prototxt has no test_iter, and so no test "
+         "nets"),
+        (["--log", "absent/loss.csv"], "absent/loss.csv: No such file or directory"),
+        (["--data", "absent.npz"], "absent.npz: no such file"),
+        (["--data", "net.prototxt"], "net.prototxt: is no whole .npz: File is not a zip file"),
+    ],
+)  # fmt: skip
+def test_arguments_that_can_not_be_are_said_in_a_line(arguments, said, train, refused):
+    assert refused(*arguments) == [said]
+
+
+def test_weights_of_other_shapes_are_said(train, refused):
+    assert train("-o", "first.caffemodel") == 0
+    train.write(net=train.net.replace("num_output: 5", "num_output: 7"))
+    assert refused("--weights", "first.caffemodel") == [
+        "first.caffemodel: layer 'conv' (Convolution): its weights have the shape 5x3x3x3 there; expected 7x3x3x3",
+        "first.caffemodel: layer 'conv' (Convolution): its biases have the shape 5 there; expected 7",
+        "first.caffemodel: layer 'bn' (BatchNorm): its mean have the shape 5 there; expected 7",
+        "first.caffemodel: layer 'bn' (BatchNorm): its variance have the shape 5 there; expected 7",
+        "first.caffemodel: layer 'fc' (InnerProduct): its weights have the shape 4x225 there; expected 4x315",
+    ]
+
+
+def test_weights_of_none_of_the_layers_are_said(train, refused):
+    np.savez(train.folder / "others.npz", **{"other/weights": np.zeros((2, 3), np.float32)})
+    assert refused("--weights", "others.npz") == ["others.npz: has weights of none of the layers of net.prototxt"]
+
+
+def test_a_net_without_a_loss_and_one_that_asks_for_what_has_no_gradient_are_refused(train, refused):
+    lossless = train.net.replace('top: "loss" }', 'top: "loss" loss_weight: 0 }', 1)
+    train.write(net=lossless)
+    assert refused() == ["net.prototxt: no layer of it has a loss; end it in one, such as SoftmaxWithLoss"]
+    train.write(net=train.net.replace("include { phase: TEST }", "loss_weight: 1"))
+    assert refused() == ["net.prototxt: layer 'accuracy' (Accuracy): has a loss_weight, but no gradient; take it out"]
+
+
+def test_test_nets_need_data(train, refused):
+    train.write("test_iter: 2 test_interval: 5")
+    assert refused() == ["solver.prototxt: has 1 test nets; say --test-data or --test-images, or take test_iter out"]
+
+
+def test_data_layers_take_their_shapes_from_the_arrays(train):
+    data_layer = """
+    layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN }
+      transform_param { scale: 0.5 } data_param { source: "lmdb" batch_size: 6 backend: LMDB } }
+    """
+    inputs = train.net.index('layer { name: "data"'), train.net.index('layer { name: "conv"')
+    assert train("-o", "first.caffemodel") == 0
+    before = final("first.caffemodel")
+    train.write(net=train.net[: inputs[0]] + data_layer + train.net[inputs[1] :])
+    assert train("-o", "second.caffemodel", "-o", "second.pb") == 0
+    found = convert("net.prototxt", "second.caffemodel", phase="TRAIN", input_shapes={"data": (6, 3, 11, 7)})
+    assert equal({name: one.caffe for name, one in found.parameters.items()}, before)

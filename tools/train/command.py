@@ -1,0 +1,174 @@
+"""What ``python -m tools.train`` does once its arguments are parsed."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from converter.command import _describe_file as describe_file
+from converter.command import _input_shape as input_shape
+from converter.outputs import check
+from graphs.tensorflow1 import tensorflow1
+from tools.train.arrays import Arrays, check_arrays, read_arrays
+from tools.train.nets import Net, final_port, first_values, read_net, trained_port
+from tools.train.pictures import Chosen, read_pictures
+from tools.train.reporting import bar, loss_log, say
+from tools.train.running import RANDOM_SEED, Source, Training, build_training
+from tools.train.solver import Definition, Solver, read_solver
+from tools.training.snapshots import numbered, stored_value
+from weights import Refused
+from weights.refused import one_line
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Trains. Raises Refused where it can't be done."""
+    solver = read_solver(arguments.solver)
+    notes(solver.notes)
+    resumed = _resumed(solver, arguments)
+    seed = _seed(solver, resumed)
+    net, source = Fed(arguments.data, arguments.images, ("--data", "--images")).net(
+        solver, solver.train, arguments, seed
+    )
+    tests = _tests(solver, arguments, seed)
+    notes(_wrapping(solver, net, source))
+    weights = [name for one in arguments.weights for name in one.split(",")] or list(solver.weights)
+    if resumed is not None and arguments.weights:
+        raise Refused("--weights: a snapshot has weights already; give one of them")
+    _check_outputs(solver, net, arguments.output)
+    first = None if resumed else first_values([net, *(other for other, _ in tests)], weights, seed)
+    notes(first.notes if first else ())
+    tf = tensorflow1("training")
+    with tf.Graph().as_default(), tf.Session() as session:
+        built = build_training(tf, session, solver, net, tests)
+        training = Training(solver, net, source, built, seed)
+        if first is not None:
+            training.begin(first)
+            del first  # which is as large as the network
+        if resumed is not None:
+            training.resume(resumed)
+            say(f"Resuming from {resumed} at iteration {training.iteration}")
+        with (
+            loss_log(arguments.log, training.iteration) as log,
+            bar(solver, training.iteration, net.batch * solver.iter_size) as moved,
+        ):
+            finished = training.run(log, moved)
+        if not finished:
+            raise Refused(
+                f"interrupted after iteration {training.iteration - 1}; go on with --snapshot {training.last_snapshot}"
+            )
+        say("Optimization Done.")
+        values = training.values()
+    port = final_port(net, values)
+    for output in arguments.output:
+        say(describe_file(port, port.save(output)))
+
+
+def notes(lines: Sequence[str]) -> None:
+    """Says lines on stderr."""
+    for line in lines:
+        print(f"note: {one_line(line)}", file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class Fed:
+    """What the command line says that a net is fed from, one of both: ``data``, an .npz, or ``images``; and the options
+    that they come from."""
+
+    data: Path | None
+    images: str | None
+    options: tuple[str, str]
+
+    def net(
+        self, solver: Solver, definition: Definition, arguments: argparse.Namespace, seed: int
+    ) -> tuple[Net, Source]:
+        """Returns a network and what feeds it, which fits it."""
+        shapes = dict(map(input_shape, arguments.input_shape))
+        if (self.data is None) == (self.images is None):
+            which = "fed from both" if self.data is not None else "fed from nothing"
+            raise Refused(f"{definition.source}: is {which}; say {self.options[0]} or {self.options[1]}")
+        if self.images is not None:
+            net = read_net(definition, shapes, arguments.allow)
+            chosen = Chosen(self.images, arguments.resize, arguments.shuffle, arguments.max_bad)
+            pictures, told = read_pictures(net, chosen, solver.path, seed)
+            notes([*net.notes, *told])
+            return net, pictures
+        assert self.data is not None
+        arrays = read_arrays(self.data)
+        net = read_net(definition, {**arrays.shapes, **shapes}, arguments.allow)
+        check_arrays(arrays, net.network)
+        unused = [name for name in arrays.arrays if name not in net.inputs]
+        told = [f"{self.data}: {', '.join(map(repr, unused))}: no input of {definition.source}, and not used"]
+        notes([*net.notes, *(told if unused else [])])
+        return net, arrays
+
+
+def _tests(solver: Solver, arguments: argparse.Namespace, seed: int) -> list[tuple[Net, Source]]:
+    """Returns the test nets, each with what feeds it."""
+    count = len(solver.tests)
+    options = ("--test-data", "--test-images")
+    given: list[Fed] = [Fed(file, None, options) for file in arguments.test_data]
+    given += [Fed(None, place, options) for place in arguments.test_images]
+    if not count and given:
+        raise Refused(f"{' and '.join(options)}: {solver.path} has no test_iter, and so no test nets")
+    if count and not given:
+        raise Refused(f"{solver.path}: has {count} test nets; say {' or '.join(options)}, or take test_iter out")
+    if given and len(given) not in (1, count):
+        raise Refused(f"{' and '.join(options)}: {len(given)} for {count} test nets; give one for all or one for each")
+    of = given * count if len(given) == 1 else given
+    return [fed.net(solver, one.definition, arguments, seed) for one, fed in zip(solver.tests, of)]
+
+
+def _wrapping(solver: Solver, net: Net, source: Source) -> list[str]:
+    if not isinstance(source, Arrays) or not net.inputs:
+        return []
+    there, wanted = source.passes(net.inputs), solver.max_iter * solver.iter_size
+    told = f"{source.path}: has {there} passes for {wanted}; after the last comes the first again, as in Caffe"
+    return [told] if there < wanted else []
+
+
+def _seed(solver: Solver, resumed: Path | None) -> int:
+    """Returns what decides all that is drawn: the snapshot's, so that what goes on is the same training, else the
+    solver's, else a new one."""
+    kept = stored_value(resumed, RANDOM_SEED) if resumed is not None else None
+    if kept is not None:
+        if solver.random_seed not in (None, int(kept)):
+            notes([f"{solver.path}: random_seed is {solver.random_seed}, but the snapshot's counts: {int(kept)}"])
+        return int(kept)
+    if solver.random_seed is not None:
+        return solver.random_seed
+    seed = secrets.randbelow(2**31)
+    notes([f"{solver.path}: sets no random_seed; {seed} was drawn"])
+    return seed
+
+
+def _resumed(solver: Solver, arguments: argparse.Namespace) -> Path | None:
+    if arguments.snapshot is not None:
+        return arguments.snapshot
+    if not arguments.resume:
+        return None
+    found = numbered(Path(f"{solver.snapshot_prefix}_iter_"))
+    if not found:
+        notes([f"--resume: there is no snapshot {solver.snapshot_prefix}_iter_*.ckpt; training begins"])
+        return None
+    return list(found.values())[-1]
+
+
+def _check_outputs(solver: Solver, net: Net, outputs: Sequence[str]) -> None:
+    """Raises Refused where what is to be written at the end, or as snapshots, can't be: before any training."""
+    arrays = {
+        name: np.broadcast_to(np.float32(0), spec.layout.tensorflow)
+        for layer, variables in zip(net.shapes, net.names.variables)
+        for spec, name in zip(layer.parameters, variables)
+    }
+    port = final_port(net, arrays)
+    for output in outputs:
+        check(port, output)
+    if solver.snapshot or solver.snapshot_after_train:
+        ending = ".caffemodel" if solver.snapshot_format == "BINARYPROTO" else ".caffemodel.h5"
+        check(trained_port(net, arrays), f"{solver.snapshot_prefix}_iter_0{ending}")

@@ -1,0 +1,176 @@
+"""One iteration as operations: gradients of a loss, Caffe's update of every parameter, all or nothing.
+
+The order is that of Caffe's SGDSolver::ApplyUpdate: clip by the norm of all gradients, divide by ``iter_size``, add
+weight decay, then the solver's own rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphs.layer import Tensor
+from tools.train.solver import Solver
+from tools.training.trainable import Rate, Trainable
+
+
+def gradients(tf: Any, trained: Trainable, names: Sequence[str]) -> dict[str, Tensor]:
+    """Returns variable -> gradient of a network's loss, dense; 0 where the loss does not depend on the variable."""
+    variables = [trained.variables[name] for name in names]
+    found = tf.gradients(trained.loss, variables)
+    return {
+        name: tf.zeros_like(variable) if slope is None else tf.convert_to_tensor(slope)
+        for name, variable, slope in zip(names, variables, found)
+    }
+
+
+@dataclass(frozen=True)
+class Done:
+    """What an iteration gave: the loss of each of its passes, up to the first at which the loss or a gradient was no
+    finite number (``is_finite`` is False then, and nothing was changed); what the last pass was
+    fed, and its outputs, where asked for."""
+
+    losses: tuple[float, ...]
+    is_finite: bool
+    fed: Sequence[Any]
+    outputs: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """The operations of an iteration. ``slots`` is name -> variable, of the numbers that the solver keeps for each
+    parameter beside it, ``sums`` those of gradients that passes of one iteration add up; all are to begin as 0. Each
+    call takes the inputs' arrays and the seed; an update the learning rate too."""
+
+    slots: dict[str, Any]
+    sums: dict[str, Any]
+    accumulate: Callable[..., Any]
+    update: Callable[..., Any]
+    update_and_show: Callable[..., Any]
+
+    def __call__(self, passes: Iterable[Sequence[Any]], count: int, rate: float, show: bool = False) -> Done:
+        """Runs an iteration of ``count`` passes, each given as its arrays and its seed."""
+        losses: list[float] = []
+        for number, fed in zip(range(count), passes):
+            if number + 1 < count:
+                loss, is_finite, outputs, _ = self.accumulate(*fed)
+            else:
+                loss, is_finite, outputs, _ = (self.update_and_show if show else self.update)(*fed, rate)
+            losses.append(float(loss))
+            if number + 1 == count or not is_finite:
+                return Done(tuple(losses), bool(is_finite), fed, tuple(outputs))
+        raise ValueError(f"an iteration has {count} passes; {len(losses)} were given")
+
+
+def slots_of(tf: Any, solver: Solver, variables: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Returns variable -> the variables that the solver's rule keeps beside it."""
+    return {
+        name: [
+            tf.get_variable(f"{name}/{slot}", variable.shape, tf.float32, tf.zeros_initializer(), use_resource=True)
+            for slot in solver.rule.slots
+        ]
+        for name, variable in variables.items()
+    }
+
+
+def updates(
+    tf: Any,
+    solver: Solver,
+    variables: Mapping[str, Any],
+    slots: Mapping[str, Sequence[Any]],
+    slopes: Mapping[str, Tensor],
+    rates: Mapping[str, Rate],
+    rate: Tensor,
+) -> list[Any]:
+    """Returns the operations that change ``variables`` by their gradients ``slopes``, summed over ``iter_size`` passes,
+    at the learning rate ``rate``, a scalar tensor."""
+    factor = _factor(tf, solver, list(slopes.values()))
+    operations = []
+    for name, slope in slopes.items():
+        variable = variables[name]
+        scaled = slope if factor is None else tf.multiply(slope, factor)
+        decay = float(np.float32(solver.weight_decay) * np.float32(rates[name].decay_mult))
+        if decay:
+            of = variable if solver.regularization_type == "L2" else tf.sign(variable)
+            scaled = tf.add(scaled, tf.multiply(of, decay))
+        own = tf.multiply(rate, rates[name].lr_mult)
+        operations.append(solver.rule.update(tf, variable, list(slots[name]), scaled, own))
+    return operations
+
+
+def _factor(tf: Any, solver: Solver, slopes: Sequence[Tensor]) -> Tensor | None:
+    """Returns what gradients are multiplied by so that the norm of all of them is no longer than clip_gradients (which
+    Caffe holds against the sum over iter_size), divided by iter_size; None for 1."""
+    if solver.clip_gradients < 0:
+        return None if solver.iter_size == 1 else tf.constant(1 / solver.iter_size, tf.float32)
+    norm = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(slope)) for slope in slopes]))
+    longest = tf.constant(solver.clip_gradients, tf.float32)
+    clipped = tf.where(tf.greater(norm, longest), tf.divide(longest, norm), tf.ones_like(norm))
+    return tf.divide(clipped, float(solver.iter_size))
+
+
+def build_step(
+    tf: Any,
+    session: Any,
+    solver: Solver,
+    trained: Trainable,
+    rates: Mapping[str, Rate],
+    outputs: Sequence[str],
+    seed: Tensor,
+) -> Step:
+    """Returns the iteration of a network that ``solver`` trains. ``outputs`` are the blobs to show; ``seed`` is that of
+    ``trained``."""
+    learned = {name: variable for name, variable in trained.variables.items() if rates[name].lr_mult}
+    slots = slots_of(tf, solver, learned)
+    slopes = gradients(tf, trained, list(learned))
+    sums = _sums(tf, learned) if solver.iter_size > 1 else {}
+    summed = {name: tf.add(sums[name], slope) if sums else slope for name, slope in slopes.items()}
+    rate = tf.placeholder(tf.float32, [], name="learning_rate")
+
+    def accumulate() -> Any:
+        return tf.group(*(one.assign_add(slopes[name]) for name, one in sums.items()), trained.keep(tf))
+
+    def update() -> Any:
+        changes = updates(tf, solver, learned, slots, summed, rates, rate)
+        with tf.control_dependencies(changes):
+            cleared = [one.assign(tf.zeros_like(one)) for one in sums.values()]
+        return tf.group(*changes, *cleared, trained.keep(tf))
+
+    is_finite = all_finite(tf, [trained.loss, *slopes.values()])
+    fed = [*trained.inputs.values(), seed]
+    updated = _where(tf, is_finite, update)
+    shown = tuple(trained.blobs[blob] for blob in outputs)
+    return Step(
+        {slot.op.name: slot for of in slots.values() for slot in of},
+        sums,
+        session.make_callable((trained.loss, is_finite, (), _where(tf, is_finite, accumulate)), fed),
+        session.make_callable((trained.loss, is_finite, (), updated), [*fed, rate]),
+        session.make_callable((trained.loss, is_finite, shown, updated), [*fed, rate]),
+    )
+
+
+def _sums(tf: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns variable -> where its gradients are summed over passes, 0 between iterations."""
+    zeros = tf.zeros_initializer()
+    return {
+        name: tf.get_variable(f"{name}/sum", variable.shape, tf.float32, zeros, use_resource=True)
+        for name, variable in variables.items()
+    }
+
+
+def all_finite(tf: Any, tensors: Sequence[Tensor]) -> Tensor:
+    """Returns whether all are finite numbers: a sum is not where one of its terms is not."""
+    return tf.reduce_all(tf.math.is_finite(tf.stack([tf.reduce_sum(tensor) for tensor in tensors])))
+
+
+def _where(tf: Any, condition: Tensor, run: Callable[[], Any]) -> Any:
+    """Returns the operation that runs what ``run`` adds only where ``condition`` holds."""
+
+    def branch() -> Tensor:
+        with tf.control_dependencies([run()]):
+            return tf.constant(True)
+
+    return tf.cond(condition, branch, lambda: tf.constant(False))

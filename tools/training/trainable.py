@@ -1,0 +1,175 @@
+"""A network in a graph that can be trained: variables, its loss, and what a pass leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from graphs.emit import Emitted, build
+from graphs.layer import ParameterSpec, Tensor, spell
+from graphs.layers.data import Input
+from graphs.names import Names
+from graphs.network import Network, Node, Shapes
+from weights import Refused
+
+
+@dataclass(frozen=True, eq=False)
+class Trainable:
+    """A network that was added to a graph.
+
+    ``inputs`` is blob -> the tensor that is fed, ``blobs`` blob -> its last value, ``tops`` (layer, top) -> the value
+    right after that layer; all in TensorFlow's layout, channels last from rank 4 on. ``variables`` is name -> variable.
+    ``loss``, a scalar, is the sum of all tops times their loss weights, None where no layer has one. ``passed`` is
+    variable -> the value that a pass leaves in it (BatchNorm's moving averages).
+    """
+
+    network: Network
+    shapes: Shapes
+    names: Names
+    inputs: dict[str, Tensor]
+    blobs: dict[str, Tensor]
+    tops: dict[tuple[str, str], Tensor]
+    variables: dict[str, Any]
+    loss: Tensor | None
+    passed: dict[str, Tensor]
+
+    def keep(self, tf: Any) -> Any:
+        """Returns the operation that leaves in variables what a pass leaves in them."""
+        return tf.group(*(self.variables[name].assign(value) for name, value in self.passed.items()))
+
+
+def add_network(
+    tf: Any,
+    network: Network,
+    shapes: Shapes,
+    names: Names,
+    *,
+    inputs: Mapping[str, Tensor] | None = None,
+    variables: Mapping[str, Any] | None = None,
+    seed: Tensor | None = None,
+    scope: str = "",
+) -> Trainable:
+    """Adds a network, in the phase that it has, to ``tf``'s default graph.
+
+    ``inputs`` has tensors for blobs that are not to be placeholders, in TensorFlow's layout; ``variables`` those of a
+    network that it shares parameters with, by name; ``seed``, two whole numbers, alone decides what dropout drops;
+    ``scope`` is put before the names of its operations, for a graph that holds several networks. Raises Refused where
+    a parameter is shared that has another shape, and where loss weights don't fit the tops.
+    """
+    shared = dict(variables or {})
+    own: dict[str, Any] = {}
+
+    def variable(name: str, spec: ParameterSpec) -> Any:
+        if name not in shared:
+            zeros = tf.zeros_initializer()
+            shared[name] = tf.get_variable(name, spec.layout.tensorflow, tf.float32, zeros, use_resource=True)
+        elif tuple(shared[name].shape.as_list()) != spec.layout.tensorflow:
+            there = spell(tuple(shared[name].shape.as_list()))
+            raise Refused(f"'{name}' has the shape {there} in training, but {spell(spec.layout.tensorflow)} here")
+        own[name] = shared[name]
+        return shared[name]
+
+    emitted = build(network, shapes, _scoped(names, scope), tf, variable, inputs, seed, training=True)
+    return Trainable(
+        network,
+        shapes,
+        names,
+        inputs={blob: one.tops[at] for one in emitted if _is_fed(one) for at, blob in enumerate(one.layer.node.tops)},
+        blobs={blob: top for one in emitted for blob, top in zip(one.layer.node.tops, one.tops)},
+        tops={(one.layer.node.name, blob): top for one in emitted for blob, top in zip(one.layer.node.tops, one.tops)},
+        variables=own,
+        loss=_total_loss(tf, emitted),
+        passed={name: value for one, of in zip(emitted, names.variables) for name, value in zip(of, one.passed)},
+    )
+
+
+def _is_fed(one: Emitted) -> bool:
+    return isinstance(one.layer.node.layer, Input)
+
+
+def _scoped(names: Names, scope: str) -> Names:
+    if not scope:
+        return names
+    return replace(names, tops=tuple(tuple(f"{scope}/{name}" for name in tops) for tops in names.tops))
+
+
+def loss_weights(node: Node) -> tuple[float, ...]:
+    """Returns what each of a layer's tops counts in the total loss: what ``loss_weight`` says, else 1 for the first top
+    of a loss and 0 for all others. Raises Refused where it has not as many as tops."""
+    if not node.loss_weights:
+        return tuple(float(node.layer.automatic_top and top == 0) for top in range(len(node.tops)))
+    if len(node.loss_weights) != len(node.tops):
+        counts = f"{len(node.loss_weights)} values for {len(node.tops)} tops"
+        raise Refused(f"{node}: loss_weight has {counts}; Caffe wants one for each, or none")
+    return node.loss_weights
+
+
+def _total_loss(tf: Any, emitted: list[Emitted]) -> Tensor | None:
+    parts = [
+        tf.multiply(tf.reduce_sum(top), weight) if weight != 1 else tf.reduce_sum(top)
+        for one in emitted
+        for top, weight in zip(one.tops, loss_weights(one.layer.node))
+        if weight
+    ]
+    return tf.add_n(parts) if parts else None
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a parameter's learning rate and weight decay are multiplied by; one with ``lr_mult`` 0 is frozen."""
+
+    lr_mult: float = 1.0
+    decay_mult: float = 1.0
+
+
+def rates(shapes: Shapes, names: Names) -> dict[str, Rate]:
+    """Returns variable -> its multipliers. Statistics that layers keep themselves (BatchNorm's) are frozen.
+
+    Raises Refused where layers that share a parameter contradict each other, or where statistics are to be learned.
+    """
+    found: dict[str, Rate] = {}
+    problems = []
+    for layer, variables in zip(shapes, names.variables):
+        node = layer.node
+        for index, name in enumerate(variables):
+            stated = node.specs[index] if index < len(node.specs) else None
+            rate = Rate(stated.lr_mult, stated.decay_mult) if stated else Rate()
+            if node.layer.type == "BatchNorm":
+                if stated and stated.lr_mult:
+                    problems.append(f"{node}: lr_mult of its statistics is {stated.lr_mult:g}; Caffe accepts 0 only")
+                rate = Rate(0.0, rate.decay_mult)
+            known = found.setdefault(name, rate)
+            merged = Rate(*(_stated(one, other) for one, other in zip(_pair(known), _pair(rate))))
+            if Rate(*(_stated(other, one) for one, other in zip(_pair(known), _pair(rate)))) != merged:
+                problems.append(f"{node}: shares {name}, whose layers give it different lr_mult or decay_mult")
+            found[name] = merged
+    if problems:
+        raise Refused(*problems)
+    return found
+
+
+def _pair(rate: Rate) -> tuple[float, float]:
+    return rate.lr_mult, rate.decay_mult
+
+
+def _stated(one: float, other: float) -> float:
+    """Returns the multiplier that two layers give: 1, which is what none says, yields to another."""
+    return other if one == 1 else one
+
+
+def assign(session: Any, variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Gives variables the values of ``arrays``, by name, in TensorFlow's layout; one at a time is copied.
+
+    It is also the thrifty way to initialize them: a session keeps the zeros that running their initializers folds."""
+    for name, array in arrays.items():
+        initializer = variables[name].initializer
+        session.run(initializer, {initializer.inputs[1]: array})
+
+
+def clear(session: Any, variables: Mapping[str, Any]) -> None:
+    """Sets variables to 0."""
+    for name, variable in variables.items():
+        assign(session, variables, {name: np.zeros(variable.shape.as_list(), variable.dtype.as_numpy_dtype)})
