@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.exit_code import exit_code
+from tools.training.cluster import add_devices
 
 _HELP = """\
 Trains a network as Caffe does, from its own solver and train_val, on TensorFlow.
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
         "layer leaves open, where --data does not tell")  # fmt: skip
     add("--allow", action="append", default=[], metavar="FIELD", help="pass over a field of a layer that can't be "
         "honoured")  # fmt: skip
+    add_devices(parser)
     return parser
 
 

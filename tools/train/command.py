@@ -21,13 +21,18 @@ from tools.train.pictures import Chosen, read_pictures
 from tools.train.reporting import bar, loss_log, say
 from tools.train.running import RANDOM_SEED, Source, Training, build_training
 from tools.train.solver import Definition, Solver, read_solver
+from tools.training.cluster import first_of, lend, read_cluster, session_on
 from tools.training.snapshots import numbered, stored_value
 from weights import Refused
 from weights.refused import one_line
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Trains. Raises Refused where it can't be done."""
+    """Trains, or lends this machine's devices to the one that leads. Raises Refused where it can't be done."""
+    cluster = read_cluster(arguments)
+    if cluster is not None and not cluster.leads:
+        lend(cluster)
+        return
     solver = read_solver(arguments.solver)
     notes(solver.notes)
     resumed = _resumed(solver, arguments)
@@ -44,8 +49,15 @@ def run(arguments: argparse.Namespace) -> None:
     first = None if resumed else first_values([net, *(other for other, _ in tests)], weights, seed)
     notes(first.notes if first else ())
     tf = tensorflow1("training")
-    with tf.Graph().as_default(), tf.Session() as session:
-        built = build_training(tf, session, solver, net, tests)
+    graph = tf.Graph()
+    with (
+        session_on(cluster, arguments.all_gpus, graph) as (session, devices),
+        graph.as_default(),
+        first_of(tf, devices),
+    ):
+        if devices:
+            say(f"Sharing each batch out among {len(devices)} devices: {', '.join(devices)}")
+        built = build_training(tf, session, solver, net, tests, devices)
         training = Training(solver, net, source, built, seed)
         if first is not None:
             training.begin(first)

@@ -22,6 +22,7 @@ from tools.train.solver import Solver
 from tools.train.step import Done, Step, build_step
 from tools.training.finite import first_not_finite
 from tools.training.snapshots import Checkpoints
+from tools.training.towers import add_towers
 from tools.training.trainable import Trainable, add_network, assign, clear, rates
 from weights import Refused, Shape
 from weights.hdf5 import write_hdf5
@@ -63,11 +64,21 @@ class Built:
     checkpoints: Checkpoints
 
 
-def build_training(tf: Any, session: Any, solver: Solver, net: Net, tests: Sequence[tuple[Net, Source]]) -> Built:
+def build_training(
+    tf: Any,
+    session: Any,
+    solver: Solver,
+    net: Net,
+    tests: Sequence[tuple[Net, Source]],
+    devices: Sequence[str] = (),
+) -> Built:
     """Adds all networks of a training to ``tf``'s default graph, the test nets with the training's variables. They have
-    no values until a training begins or is resumed."""
+    no values until a training begins or is resumed. Each batch is shared out among ``devices``, where there are any."""
     seed = tf.placeholder(tf.int64, [2], name="seed")
-    trained = add_network(tf, net.network, net.shapes, net.names, seed=seed)
+    if devices:
+        trained = add_towers(tf, net.network, net.names, devices, seed, net.definition.source)
+    else:
+        trained = add_network(tf, net.network, net.shapes, net.names, seed=seed)
     step = build_step(tf, session, solver, trained, rates(net.shapes, net.names), net.outputs, seed)
     variables = dict(trained.variables)
     tested = []

@@ -20,7 +20,7 @@ from tools.training.trainable import Rate, Trainable
 def gradients(tf: Any, trained: Trainable, names: Sequence[str]) -> dict[str, Tensor]:
     """Returns variable -> gradient of a network's loss, dense; 0 where the loss does not depend on the variable."""
     variables = [trained.variables[name] for name in names]
-    found = tf.gradients(trained.loss, variables)
+    found = tf.gradients(trained.loss, variables, colocate_gradients_with_ops=True)  # each device's on that device
     return {
         name: tf.zeros_like(variable) if slope is None else tf.convert_to_tensor(slope)
         for name, variable, slope in zip(names, variables, found)

@@ -41,8 +41,8 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """All that it takes to compare a run. ``network`` is Caffe's where its files are at hand; ``identity`` is name -> all
-    that its numbers depend on, as JSON: two benches of the same identity compute the same."""
+    """All that it takes to compare a run. ``network`` is Caffe's where its files are at hand; ``identity`` is name ->
+    all that its numbers depend on, as JSON: two benches of the same identity compute the same."""
 
     subject: Subject
     truth: Truth
