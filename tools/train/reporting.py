@@ -133,7 +133,8 @@ def bar(solver: Solver, start: int, pictures: int) -> Iterator[Any]:
     )
     began = time.monotonic()
     done = 0
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
         task = progress.add_task("", total=solver.max_iter, completed=start, speed="")
 
         def moved() -> None:

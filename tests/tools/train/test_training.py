@@ -330,6 +330,18 @@ def test_a_net_without_a_loss_and_one_that_asks_for_what_has_no_gradient_are_ref
     assert refused() == ["net.prototxt: layer 'accuracy' (Accuracy): has a loss_weight, but no gradient; take it out"]
 
 
+def test_a_fork_s_statistics_that_would_have_to_follow_are_refused(train, refused):
+    train.write(
+        net=train.net.replace('type: "BatchNorm"', 'type: "BN"').replace(
+            "batch_norm_param { moving_average_fraction: 0.8 }", ""
+        )
+    )
+    assert refused() == [
+        "net.prototxt: layer 'bn' (BN): how a fork's BN follows its statistics in training is not known; say frozen: "
+        "true"
+    ]
+
+
 def test_test_nets_need_data(train, refused):
     train.write("test_iter: 2 test_interval: 5")
     assert refused() == ["solver.prototxt: has 1 test nets; say --test-data or --test-images, or take test_iter out"]
