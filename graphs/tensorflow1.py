@@ -24,7 +24,7 @@ def tensorflow1(purpose: str) -> Any:
         return tf
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with _quiet_stderr():
+        with quiet_stderr():
             import tensorflow.compat.v1 as tf
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] != "tensorflow":
@@ -37,7 +37,7 @@ def tensorflow1(purpose: str) -> Any:
 
 
 @contextmanager
-def _quiet_stderr() -> Iterator[None]:
+def quiet_stderr() -> Iterator[None]:
     """Holds back what native code writes to stderr (TensorFlow's libraries greet before any log level is read); it is
     shown after all where an error ends the block."""
     sys.stderr.flush()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from converter import __version__
-from converter.manifest import manifest
-from converter.port import Port
 from converter.sources import is_mean
 from graphs.layer import spell
 from graphs.layers.data import Input
@@ -34,6 +33,9 @@ from tools.recording import (
     whole,
 )
 from weights import Refused, Shape
+
+if TYPE_CHECKING:
+    from converter.port import Port
 
 BATCH, MOST_BYTES = 16, 1 << 28
 """Pictures of a run where the network takes any number; fewer where their values, as float64, take more than that."""
@@ -196,6 +198,8 @@ def live(
 
     Raises Refused where the network does not read pictures, or its preprocessing can't be honoured.
     """
+    from converter.manifest import manifest
+
     shape = picture_shape(open_inputs(port))
     preprocessing, preparation = settle(shape, manifest(port, {}).get("preprocessing", {}), _with_mean(asked, port))
     facts = facts_of(port, engine, preprocessing, labels)

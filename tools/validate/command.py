@@ -28,6 +28,7 @@ from tools.validate.resuming import as_bytes, from_bytes
 from tools.validate.running import Compared, Recompute, Tolerances, validate
 from tools.validate.subject import Subject, Words, match
 from tools.validate.terminal import print_report
+from tools.validate.xla.outcome import print_timings, with_program
 from weights import Refused
 from weights.staging import staged
 
@@ -44,14 +45,14 @@ WRITERS: dict[str, Render] = {
 def run(arguments: argparse.Namespace) -> int:
     """Validates; returns the exit code. Raises Refused where it can't be done."""
     outputs = {option: path for option in WRITERS if (path := getattr(arguments, option)) is not None}
-    for path in outputs.values():
+    for path in [*outputs.values(), *filter(None, [arguments.save_program])]:
         check_output(path)
     tolerances = read_tolerances(arguments.tolerance)
     words = read_words(arguments)
     if not arguments.verify and not arguments.against and not arguments.images:
         raise Refused(f"{arguments.port}: say what to hold it against: --against recording.h5, or DEFINITION WEIGHTS "
                       "--images PATH")  # fmt: skip
-    device = open_device(arguments.device, arguments.tf32)
+    device = open_device(arguments.device, arguments.tf32, arguments.engine)
     with closing(open_port(arguments.port, device, arguments.weights, arguments.trust)) as port:
         if arguments.verify and not _verified(arguments, port):
             return 1
@@ -63,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"verdict: {report.verdict.answer}" + (f", first at {report.verdict.first}" if report.first else ""))
     else:
         print_report(report)
+        if report.timings is not None:
+            print_timings(report.timings)
     return report.verdict.exit_code
 
 
@@ -76,6 +79,19 @@ def _report(
 ) -> Report:
     truth, recompute, source = truth_of(arguments)
     subject = match(port, truth.facts, words, source.get("file") or "the reference")
+    report = _compared(subject, truth, tolerances, device, recompute, source, outputs)
+    return with_program(report, subject, truth, arguments.save_program, arguments.program_batch)
+
+
+def _compared(
+    subject: Subject,
+    truth: Truth,
+    tolerances: Tolerances,
+    device: Device,
+    recompute: Recompute | None,
+    source: dict[str, Any],
+    outputs: Mapping[str, Path],
+) -> Report:
     if not outputs or truth.count < 2:
         runs = shown(_told(truth, 0), truth.count, "comparing")
         return validate(subject, truth, tolerances, device, recompute, runs, source)
@@ -124,7 +140,7 @@ def truth_of(arguments: argparse.Namespace) -> tuple[Truth, Recompute | None, di
     if arguments.images:
         if not arguments.sources:
             raise Refused("--images: give the DEFINITION and WEIGHTS that the pictures are to be run through")
-        port, engine = read_network(arguments.sources, arguments.engine, arguments.input_shape)
+        port, engine = read_network(arguments.sources, arguments.reference_engine, arguments.input_shape)
         truth = live_truth(port, engine, arguments, None, 0)
         notes(truth)
         return truth, None, {}
@@ -132,7 +148,7 @@ def truth_of(arguments: argparse.Namespace) -> tuple[Truth, Recompute | None, di
     source = {"file": arguments.against.name, "sha256": digest([arguments.against])}
     recompute = None
     if arguments.sources:
-        port, engine = read_network(arguments.sources, arguments.engine, arguments.input_shape)
+        port, engine = read_network(arguments.sources, arguments.reference_engine, arguments.input_shape)
         recorded = {one.sha256 for one in recording.facts.sources}
         strange = [one for one in port.sources if recorded and one.sha256 not in recorded]
         if strange:

@@ -186,7 +186,7 @@ def gathered(
     return Report(
         port,
         {**(source or {}), **spelled(facts)},
-        {**device.facts, "versions": _versions()},
+        {**device.facts, "versions": _versions(subject, device)},
         pictures,
         tuple(prediction for one in done for prediction in one.predictions),
         layers,
@@ -246,8 +246,7 @@ def _isolation_note(
     ]
 
 
-def _versions() -> dict[str, str]:
+def _versions(subject: Subject, device: Device) -> dict[str, str]:
     from converter import __version__
-    from graphs.tensorflow1 import tensorflow1
 
-    return {"caffeport": __version__, "tensorflow": tensorflow1("a report").__version__, "numpy": np.__version__}
+    return {"caffeport": __version__, **subject.port.versions, **device.versions, "numpy": np.__version__}
