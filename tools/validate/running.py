@@ -14,6 +14,7 @@ from tools.validate.comparison import TOLERANCE, Difference, added, differ
 from tools.validate.device import Device
 from tools.validate.report import Guess, LayerResult, Prediction, Report, judge
 from tools.validate.subject import Subject, as_blob
+from tools.validate.xla.program import Missing
 from weights import Refused
 
 
@@ -56,7 +57,8 @@ def compare_run(
     try:
         got = subject.run(run.inputs, keys)
     except Refused as refused:
-        raise refused.within(str(subject.port.path)) from refused
+        named = str(subject.port.path) in str(refused)
+        raise refused if named else refused.within(str(subject.port.path)) from refused
     computed = {key: differ(as_blob(got[key], run.values[key].shape), run.values[key], first_row) for key in keys}
     predictions = tuple(_predictions(facts, run, got))
     del got
@@ -79,6 +81,8 @@ def _isolated(
             continue
         try:
             got = subject.run_from(given, keys)
+        except Missing:
+            raise
         except Refused as refused:
             yield from ((key, Difference(problem=refused.reasons[0])) for key in keys)
             continue
@@ -97,6 +101,9 @@ def why_not_isolated(subject: Subject, layer: RecordedLayer) -> str:
         return "hands on what it reads"
     if not layer.bottoms:
         return "reads nothing"
+    tops = {subject.places[key].tensor for key in layer.keys if key in subject.places}
+    if subject.port.saved is not None and not subject.port.saved.has(bottoms, tops):
+        return "its program was not saved, as only samples of its bottoms were known"
     return ""
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tools.validate.device import Device
-from tools.validate.xla.stablehlo import REMEDY, TESTED, proved
+from tools.validate.xla.stablehlo import OLDEST, REMEDY, TESTED, proved
 from weights import Refused
 
 XLA = "XLA through JAX"
@@ -23,7 +23,7 @@ XLA = "XLA through JAX"
 
 
 def jax_module() -> Any:
-    """Returns the module ``jax``. Raises Refused with what to install where it is absent."""
+    """Returns the module ``jax``. Raises Refused with what to install where it is absent or too old."""
     try:
         import jax
     except ModuleNotFoundError as error:
@@ -31,6 +31,8 @@ def jax_module() -> Any:
             raise
         raise Refused("the XLA engine needs JAX, which is not installed: pip install 'caffeport[xla]', or, for an "
                       "NVIDIA GPU, 'jax[cuda12]'") from error  # fmt: skip
+    if jax.__version_info__ < OLDEST:
+        raise Refused(f"JAX {jax.__version__} is too old; {TESTED} are known to work: {REMEDY}")
     return jax
 
 
@@ -73,10 +75,13 @@ class Executable:
     loaded: Any
 
     def __call__(self, arguments: Sequence[Any]) -> list[Any]:
-        """Returns the results for arguments that lie on the device (``placed``), on the device as well; they may still
-        be computed when it returns."""
-        results = self.loaded.execute_sharded(list(arguments))
-        return [shards[0] for shards in results.disassemble_into_single_device_arrays()]
+        """Returns the results for arguments that lie on the device (``placed``), computed, on the device as well.
+        Raises Refused where the device can't, for want of memory most often."""
+        try:
+            results = self.loaded.execute_sharded(list(arguments)).disassemble_into_single_device_arrays()
+            return [shards[0].block_until_ready() for shards in results]
+        except (RuntimeError, ValueError) as error:  # XLA's
+            raise Refused(f"XLA can't run it: {' '.join(str(error).split())[:300]}") from error
 
 
 def compiled(code: bytes, device: Device) -> Executable:
@@ -89,11 +94,8 @@ def compiled(code: bytes, device: Device) -> Executable:
     try:
         from jaxlib import xla_client
 
-        options, client = xla_client.CompileOptions(), device.handle.client
-        if hasattr(client, "compile_and_load"):
-            return Executable(client.compile_and_load(what, xla_client.DeviceList((device.handle,)), options))
-        options.device_assignment = xla_client.DeviceAssignment.create([[device.handle.id]])
-        return Executable(client.compile(what, options))
+        devices = xla_client.DeviceList((device.handle,))
+        return Executable(device.handle.client.compile_and_load(what, devices, xla_client.CompileOptions()))
     except (ImportError, AttributeError, TypeError) as error:
         raise Refused(f"JAX {jax.__version__} has another interface than {TESTED}: {REMEDY}") from error
     except RuntimeError as error:  # XLA's

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,17 +171,17 @@ def _tensor(reference: str) -> str:
     return reference if ":" in reference else f"{reference}:0"
 
 
-REASONS: tuple[tuple[str, Callable[[Any], str]], ...] = (
-    (r"unsupported operations.*?: (\w+) \(No registered '\w+' OpKernel.*?node \{node ([^}]*)\}",
-     lambda found: f"it has no operation {found[1]} ('{found[2]}')"),
-    (r"(?:INVALID_ARGUMENT|UNIMPLEMENTED)?:?\s*([^\n]+)\n\s*\[\[\{\{node ([^}]*)\}\}",
-     lambda found: f"{found[1]} ('{found[2]}')"),
-)  # fmt: skip
+ABSENT = re.compile(r"(\w+) \(No registered '\w+' OpKernel.*?\{\{node ([^}]*)\}\}", re.DOTALL)
+"""In TensorFlow's message: an operation that XLA does not have, and the name of one."""
+
+STARTS = re.compile(r"^(Failed getting HLO text: ')?((INVALID_ARGUMENT|UNIMPLEMENTED): )?")
+"""What TensorFlow's message begins with, whatever the reason."""
 
 
 def _reason(text: str) -> str:
     """Returns what TensorFlow's message says of why, without where in TensorFlow it was noticed."""
-    for pattern, say in REASONS:
-        if found := re.search(pattern, text):
-            return say(found)[:300]
-    return " ".join(text.split())[:300]
+    if found := ABSENT.search(text):
+        return f"it has no operation {found[1]} ('{found[2]}')"
+    first, _, rest = STARTS.sub("", text).partition("\n")
+    node = re.search(r"\{\{node ([^}]*)\}\}", rest)
+    return first[:300] + (f" ('{node[1]}')" if node else "")

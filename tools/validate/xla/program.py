@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from weights import Shape
+from weights import Refused, Shape
 
 
 @dataclass(frozen=True, order=True)
@@ -44,11 +44,16 @@ class Program:
         return self.feeds, self.results
 
 
+class Missing(Refused):
+    """A program that was not saved."""
+
+
 class Programs(Protocol):
     """Where a session has its programs from: a graph that is lowered part by part, or a file."""
 
     def program(self, feeds: tuple[Argument, ...], results: tuple[str, ...]) -> Program:
-        """Returns the program with that signature. Raises Refused where there is none."""
+        """Returns the program with that signature. Raises Refused where there can't be one, Missing where it was not
+        saved."""
 
     def dtype(self, tensor: str) -> str:
         """Returns the name of a tensor's type."""

@@ -24,7 +24,7 @@ from tools.validate.device import Device
 from tools.validate.matching import Place
 from tools.validate.opening import OpenPort, digest
 from tools.validate.subject import Subject, Words, check_preprocessing
-from tools.validate.xla.program import Argument, Program, Signature, batches_of
+from tools.validate.xla.program import Argument, Missing, Program, Signature, batches_of
 from tools.validate.xla.session import XlaSession
 from weights import Refused, Shape
 from weights.staging import staged
@@ -44,7 +44,8 @@ class Saved:
     """What was known of a port when its programs were saved.
 
     ``network`` is its name, layers and inputs as ``facts_as_json`` spells them; ``places``, ``feeds`` and ``batch`` are
-    the Subject's; ``shapes`` tensor -> shape in the graph; ``batches`` those that are there to be timed.
+    the Subject's; ``shapes`` tensor -> shape in the graph; ``batches`` those that are there to be timed; ``parts`` has
+    what each program is fed and gives, as tensors.
     """
 
     network: Mapping[str, Any]
@@ -53,6 +54,11 @@ class Saved:
     batch: int
     shapes: Mapping[str, Shape | None]
     batches: tuple[int, ...]
+    parts: frozenset[tuple[frozenset[str], frozenset[str]]]
+
+    def has(self, fed: Iterable[str], wanted: Iterable[str]) -> bool:
+        """Returns whether there is a program that is fed those tensors and gives those."""
+        return (frozenset(fed) | frozenset(self.feeds), frozenset(wanted)) in self.parts
 
     def subject(self, port: OpenPort, facts: Facts, words: Words, against: str) -> Subject:
         """Returns the port with its tensors matched as they were. Raises Refused where the truth is of another network
@@ -65,7 +71,10 @@ class Saved:
             what = _first_difference(self.network, theirs)
             raise Refused(f"{against}: is of another network than {port.path} is a program of: {what}")
         check_preprocessing(port.manifest or {}, facts, against)
-        return Subject(port, self.places, self.feeds, self.batch)
+        inputs = {self.places["", blob].tensor for blob in facts.inputs} | set(self.feeds)
+        alone = any(fed != inputs for fed, _ in self.parts)
+        notes = () if alone else (f"{port.path.name} was saved against samples: no layer is judged in isolation",)
+        return Subject(port, self.places, self.feeds, self.batch, notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +88,12 @@ class SavedPrograms:
     dtypes: Mapping[str, str]
 
     def program(self, feeds: tuple[Argument, ...], results: tuple[str, ...]) -> Program:
-        """Returns the program with that signature. Raises Refused where there is none, or the file is broken."""
+        """Returns the program with that signature. Raises Missing where there is none, Refused where the file is
+        broken."""
         if (feeds, results) not in self.heads:
             wanted = {argument.tensor for argument in feeds}
             alike = [one for one, _ in self.heads.values() if {argument.tensor for argument in one.feeds} == wanted]
-            raise Refused(
+            raise Missing(
                 f"{self.path}: has no program from {', '.join(sorted(wanted))} to {results[0]} for "
                 f"{batches_of([feeds])} pictures at once, only for {batches_of(one.feeds for one in alike)}; save it "
                 "again against this recording"
@@ -208,6 +218,10 @@ def _saved(stated: Mapping[str, Any]) -> Saved:
         int(stated["batch"]),
         {str(tensor): None if shape is None else tuple(map(int, shape)) for tensor, shape in stated["shapes"].items()},
         tuple(map(int, stated["batches"])),
+        frozenset(
+            (frozenset(str(tensor) for tensor, _, _ in one["feeds"]), frozenset(map(str, one["results"])))
+            for one in stated["programs"]
+        ),
     )
 
 

@@ -50,8 +50,7 @@ class XlaSession:
         arguments = [*(placed(given[argument], self.device) for argument in one.program.feeds), *one.weights]
 
         def forward() -> None:
-            for result in one.executable(arguments):
-                result.block_until_ready()
+            one.executable(arguments)
 
         return forward
 

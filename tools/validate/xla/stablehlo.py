@@ -23,8 +23,8 @@ REACHING_OUT = frozenset({"custom_call", "infeed", "outfeed", "send", "recv"})
 CUSTOM_CALLS = frozenset({"TopK"})
 """Custom calls that XLA itself carries out."""
 
-TESTED = "0.4.38 to 0.10.2"
-"""Versions of JAX that saved programs were run with; TensorFlow's are taken over from 0.6.2 on."""
+OLDEST, TESTED = (0, 6, 2), "0.6.2 to 0.10.2"
+"""Versions of JAX that this was run with; older ones have another interface."""
 
 REMEDY = "pip install 'jax==0.10.2'"
 
