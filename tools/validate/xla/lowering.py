@@ -19,8 +19,9 @@ from tools.validate.xla.program import Argument, Program
 from tools.validate.xla.stablehlo import portable
 from weights import Refused
 
-LIFTED = 1 << 10
-"""Values of a constant from which on it is an argument; shapes and axes, which XLA must know, are never as large."""
+LIFTED = 1 << 6
+"""Floats of a constant from which on it is an argument. What XLA must know to lower a graph, shapes and axes, are whole
+numbers."""
 
 SCOPE = "caffeport_xla"
 """Name scope of what is put into a graph."""
