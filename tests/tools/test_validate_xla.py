@@ -317,11 +317,12 @@ class TestRefuses:
         assert err.startswith(f"{path}: is no ")
 
     @pytest.mark.parametrize("what", ["code", "short", "shape", "missing", "link", "facts", "dtype", "weights"])
-    def test_a_hostile_file(self, small, tmp_path, run, what):
+    def test_a_hostile_file(self, small, tmp_path, capfd, what):
         path = tmp_path / "program.h5"
         shutil.copy(small.program, path)
         spoil(path, what)
-        code, out, err = run("--program", path, "--against", small.recording)
+        code = validate.main(["--program", str(path), "--against", str(small.recording)])
+        out, err = capfd.readouterr()  # what native code says too
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert err.startswith(f"{path}: ")
 
@@ -373,7 +374,7 @@ class TestWhatXlaLacks:
             "tensorflow\n",
         )  # fmt: skip
 
-    def test_python_in_a_graph(self, golden, tmp_path, caffe_recording, run):
+    def test_python_in_a_graph(self, golden, tmp_path, caffe_recording, capfd):
         folder = golden / "relu"
         port = convert(folder / "net.prototxt")
         numbers = np.load(folder / "reference.npz")
@@ -387,7 +388,9 @@ class TestWhatXlaLacks:
             made = tf.numpy_function(lambda x: np.maximum(x, 0), [data], tf.float32, name="python")
             tf.identity(tf.ensure_shape(made, data.shape), name=layer.name)
         (tmp_path / "python.pb").write_bytes(graph.as_graph_def().SerializeToString())
-        code, out, err = run(tmp_path / "python.pb", "--against", tmp_path / "r.h5", "--engine", "xla", "--trust")
+        arguments = [tmp_path / "python.pb", "--against", tmp_path / "r.h5", "--engine", "xla", "--trust"]
+        code = validate.main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()  # what native code says too
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert "XLA has no form of it: it has no operation PyFunc ('python')" in err
 

@@ -66,9 +66,10 @@ def open_port(path: str | Path, device: Device, weights: Path | None = None, tru
 
     if is_program(Path(path)):
         return open_program(Path(path), device)
-    from tools.validate.xla.lowering import graph_programs
+    from tools.validate.xla.lowering import graph_programs, leave_gpus
     from tools.validate.xla.session import XlaSession
 
+    leave_gpus()
     here = open_device("cpu")
     port = _opened(path, here, weights, trust)
     return replace(port, session=XlaSession(device, graph_programs(port.session)), versions=here.versions)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,13 +111,23 @@ class GraphPrograms:
 
         specifications = [tensorflow.TensorSpec(one.shape, one.dtype) for one in arguments]
         tensorflow.config.experimental.enable_tensor_float_32_execution(False)  # products then ask for all of float32
-        try:
-            with quiet_stderr():
+        with quiet_stderr():
+            try:
                 function = tensorflow.function(program, jit_compile=True, autograph=False)
                 lower = function.experimental_get_compiler_ir(*specifications)
                 return lower(stage="hlo_serialized", platform_name="CPU")
-        except Exception as error:  # TensorFlow's own error types, ValueError
-            raise Refused(f"XLA has no form of it: {_reason(str(error))}; run it with --engine tensorflow") from error
+            except Exception as error:  # TensorFlow's own error types, ValueError
+                why = _reason(str(error))
+                raise Refused(f"XLA has no form of it: {why}; run it with --engine tensorflow") from error
+
+
+def leave_gpus() -> None:
+    """Keeps TensorFlow off this process's GPUs, whose memory JAX takes; no more can be done where it is on them."""
+    tensorflow1("a program for XLA")
+    import tensorflow
+
+    with suppress(RuntimeError):
+        tensorflow.config.set_visible_devices([], "GPU")
 
 
 def graph_programs(session: Any) -> GraphPrograms:

@@ -35,6 +35,9 @@ FORM = Form("caffeport program", 1, "program", "python -m tools.validate PORT --
 LARGEST = 64 << 20
 """Bytes that a program may have: weights are no part of it."""
 
+CHUNK = 1 << 20
+"""Bytes of weights, about, that have a checksum of their own."""
+
 DTYPES = frozenset({"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"})
 """Types of arguments that a file may name."""
 
@@ -161,7 +164,8 @@ def write_program(
         for place, one in enumerate(weights):
             values = port.session.programs.weight(one.tensor)
             if values.size and values.ndim:
-                chunk = (max(1, min(len(values), (1 << 20) // max(1, values[0].nbytes))), *values.shape[1:])
+                chunks = min(len(values), -(-values.nbytes // CHUNK))  # alike in size, so that none is padded much
+                chunk = (-(-len(values) // chunks), *values.shape[1:])
                 file.create_dataset(f"weights/{place}", data=values, chunks=chunk, fletcher32=True)
             else:
                 file.create_dataset(f"weights/{place}", data=values)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from graphs.tensorflow1 import quiet_stderr
 from tools.validate.device import Device
 from tools.validate.xla.engine import Executable, compiled, placed
 from tools.validate.xla.program import Argument, Program, Programs, Signature
@@ -40,7 +41,8 @@ class XlaSession:
         results = tuple(sorted(set(fetches.values())))
         one = self.load(tuple(sorted(given)), results)
         fed = [placed(given[argument], self.device) for argument in one.program.feeds]
-        values = dict(zip(one.program.results, one.executable([*fed, *one.weights])))
+        with quiet_stderr():  # XLA's own account of what it then raises
+            values = dict(zip(one.program.results, one.executable([*fed, *one.weights])))
         return {name: np.asarray(values[tensor]) for name, tensor in fetches.items()}
 
     def prepared(self, results: tuple[str, ...], feeds: Mapping[str, Any]) -> Callable[[], None]:

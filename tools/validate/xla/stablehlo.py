@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from graphs.tensorflow1 import quiet_stderr
 from weights import Refused
 
 PRODUCTS = frozenset({"stablehlo.convolution", "stablehlo.dot_general", "stablehlo.dot"})
@@ -49,16 +50,16 @@ def proved(code: bytes, tf32: bool = False) -> bytes | str:
             problems.append("holds products that may be rounded to TF32; save it again with this version")
         return ir.WalkResult.ADVANCE
 
-    try:
-        with context:
+    with quiet_stderr(), context:
+        try:
             module = stablehlo.deserialize_portable_artifact(context, code)
             module.operation.walk(check)
             text = module.operation.get_asm()
-    except Exception as error:  # MLIR's own error type, ValueError
-        import jax
+        except Exception as error:  # MLIR's own error type, ValueError
+            import jax
 
-        why = " ".join(str(error).split())[:200]
-        raise Refused(f"is no program in StableHLO that JAX {jax.__version__} reads: {why}") from error
+            why = " ".join(str(error).split())[:200]
+            raise Refused(f"is no program in StableHLO that JAX {jax.__version__} reads: {why}") from error
     if problems:
         raise Refused(problems[0])
     return text.replace(EXACT, ROUNDED) if tf32 else code
