@@ -24,7 +24,7 @@ def tensorflow1(purpose: str) -> Any:
         return tf
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with _quiet_stderr():
+        with quiet_stderr():
             import tensorflow.compat.v1 as tf
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] != "tensorflow":
@@ -37,9 +37,9 @@ def tensorflow1(purpose: str) -> Any:
 
 
 @contextmanager
-def _quiet_stderr() -> Iterator[None]:
+def quiet_stderr() -> Iterator[None]:
     """Holds back what native code writes to stderr (TensorFlow's libraries greet before any log level is read); it is
-    shown after all where an error ends the block."""
+    shown after all where an error ends the block, other than Refused, which says all that a user needs."""
     sys.stderr.flush()
     try:
         kept = os.dup(2)
@@ -50,6 +50,8 @@ def _quiet_stderr() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
+        except Refused:
+            raise
         except BaseException:
             held.seek(0)
             os.write(kept, held.read())

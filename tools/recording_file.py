@@ -17,20 +17,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tools.hdf5 import Form, opened, proved
 from tools.prefetch import prefetched
 from tools.recording import Broken, Facts, Key, Picture, Run, Statistics, Value
 from tools.recording_facts import facts_as_json, facts_from_json
 from weights import Refused
 from weights.staging import staged
 
-KIND, FORMAT = "caffeport recording", 1
+FORM = Form("caffeport recording", 1, "recording", "python -m tools.record", "record it again")
 
 ABSENT = 2
 """Stands in ``whole`` for a value that was not recorded."""
@@ -40,9 +41,6 @@ SHOWN = 3
 
 LARGE = 64 << 20
 """Bytes of a run from which on they are stored as they are: packing floats costs more time than it saves room."""
-
-DENSEST = 1100
-"""Bytes that one byte of a compressed file can stand for; a file that claims more is not believed."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def write_recording(path: Path, facts: Facts, runs: Iterable[Run], inside: Path 
     import h5py
 
     with staged(path.parent, inside) as stage, h5py.File(stage / path.name, "w") as file:
-        file.attrs["kind"], file.attrs["format"] = KIND, FORMAT
+        file.attrs["kind"], file.attrs["format"] = FORM.kind, FORM.format
         heads = [_append(file, facts, run) for run in runs]
         if not any(head["pictures"] for head in heads):
             reasons = [f"{name}: {reason}" for head in heads for name, reason in head["broken"]]
@@ -202,50 +200,12 @@ def read_recording(path: str | Path) -> Recording:
     return Recording(path, facts, heads, starts)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    import h5py
-
-    try:
-        with path.open("rb") as plain:
-            signature = plain.read(8)
-    except IsADirectoryError as error:
-        raise Refused(f"{path}: is a folder; name a recording, which python -m tools.record makes") from error
-    except OSError as error:
-        raise Refused(f"{path}: {error.strerror or error}") from error
-    if signature != b"\x89HDF\r\n\x1a\n":
-        raise Refused(f"{path}: is no recording; make one with python -m tools.record")
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("kind") != KIND:
-                raise Refused(f"{path}: is HDF5, but no recording; make one with python -m tools.record")
-            if file.attrs.get("format") != FORMAT:
-                version = file.attrs.get("format")
-                raise Refused(f"{path}: is of recording format {version}, this reads format {FORMAT}; record it again")
-            yield file
-    except Refused:
-        raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        raise Refused(f"{path}: is no whole recording: {' '.join(str(error).split())[:200]}") from error
+def _opened(path: Path) -> AbstractContextManager[Any]:
+    return opened(path, FORM)
 
 
 def _proved(path: Path, file: Any, name: str, rows: int | None = None) -> Any:
-    """Returns an array once it is known to lie in this very file, to be no larger than the file can hold, and to have
-    ``rows``."""
-    import h5py
-
-    parts = name.split("/")
-    for depth in range(1, len(parts) + 1):
-        if not isinstance(file.get("/".join(parts[:depth]), getlink=True), h5py.HardLink):
-            raise Refused(f"{path}: is no whole recording: '{name}' is missing or a link")
-    dataset = file[name]
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
-        raise Refused(f"{path}: is no whole recording: '{name}' is no array of numbers")
-    if dataset.external or dataset.is_virtual or dataset.nbytes > DENSEST * (dataset.id.get_storage_size() + 64):
-        raise Refused(f"{path}: is no whole recording: '{name}' does not hold its numbers")
-    if rows is not None and len(dataset) != rows:
-        raise Refused(f"{path}: is no whole recording: '{name}' has {len(dataset)} rows, not {rows}")
-    return dataset
+    return proved(path, FORM, file, name, rows)
 
 
 def _starts(path: Path, file: Any, facts: Facts, heads: tuple[RunHead, ...]) -> dict[str, np.ndarray]:

@@ -33,7 +33,7 @@ def demo_port(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def caffe_recording() -> Callable[[Port, Any, Mapping[str, np.ndarray], Path], Recording]:
     """Returns a function that makes a recording of what Caffe itself computed: an .npz with each layer's whole value
     (``layer/LAYER/TOP``), or with samples of it (``0000/index``, ``/value``, ``/shape``, ``/absmax``)."""

@@ -41,12 +41,12 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_pictures(parser: argparse.ArgumentParser, required: bool = False) -> None:
-    """Adds the options that say which pictures are run, and how they are prepared."""
+def add_pictures(parser: argparse.ArgumentParser, required: bool = False, engine: str = "--engine") -> None:
+    """Adds the options that say which pictures are run, how they are prepared, and, as ``engine``, what computes."""
     add = parser.add_argument
     add("--images", nargs="+", required=required, metavar="PATH", help="pictures: files, folders, .npy, .npz[:NAME]")
     add("--labels", type=Path, metavar="FILE", help="names of the classes, one a line")
-    add("--engine", choices=("reference", "opencv", "caffe"), default="reference", help="what computes (default: "
+    add(engine, choices=("reference", "opencv", "caffe"), default="reference", help="what computes the truth (default: "
         "reference, NumPy in float64)")  # fmt: skip
     add("--mean", metavar="B,G,R", help="mean to subtract from each channel")
     add("--mean-file", metavar="FILE", help="mean picture to subtract (.binaryproto, .npy)")

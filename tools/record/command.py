@@ -8,14 +8,10 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from converter import convert
-from converter.command import _input_shape as input_shape
-from converter.mean import read_mean
-from converter.port import Port
-from converter.sources import recognise
 from tools.journal import Journal, journaled
 from tools.progress import shown
 from tools.record.engines import ENGINES, Engine
@@ -27,6 +23,9 @@ from tools.recording_facts import identity_of
 from tools.recording_file import write_recording
 from weights import Refused
 from weights.refused import one_line
+
+if TYPE_CHECKING:
+    from converter.port import Port
 
 WHOLE_BYTES = 16 << 20
 """What the pictures that are kept whole may take, where nobody says how many they are to be."""
@@ -81,6 +80,9 @@ def check_output(output: Path, inputs: Iterable[str | Path | None] = ()) -> None
 
 def read_network(sources: Sequence[str], engine: str, shapes: Sequence[str]) -> tuple[Port, Engine]:
     """Returns the network in files, and what runs it. Raises Refused where it has no weights."""
+    from converter import convert
+    from converter.command import _input_shape as input_shape
+
     port = convert(*sources, input_shapes=dict(map(input_shape, shapes)))
     if any(layer.parameters for layer in port.shapes) and not port.parameters:
         raise Refused(f"{sources[0]}: needs weights; give the net's .caffemodel too")
@@ -104,6 +106,9 @@ def _mean(arguments: argparse.Namespace) -> tuple[np.ndarray | None, str]:
     if arguments.mean and arguments.mean_file:
         raise Refused("--mean and --mean-file: give one of them")
     if arguments.mean_file:
+        from converter.mean import read_mean
+        from converter.sources import recognise
+
         path = arguments.mean_file
         try:
             return read_mean(recognise(path)), Path(path).name

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from converter.port import Port
 from graphs.layers.data import Input
 from graphs.reference import run_reference
 from tools.recording import Key, Values
 from weights import Refused
+
+if TYPE_CHECKING:
+    from converter.port import Port
 
 
 class Engine(Protocol):

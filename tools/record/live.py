@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from converter import __version__
-from converter.describe import message_of
-from converter.manifest import manifest
-from converter.port import Port
-from converter.prototxt import print_prototxt
 from converter.sources import is_mean
 from graphs.layer import spell
 from graphs.layers.data import Input
@@ -36,6 +33,9 @@ from tools.recording import (
     whole,
 )
 from weights import Refused, Shape
+
+if TYPE_CHECKING:
+    from converter.port import Port
 
 BATCH, MOST_BYTES = 16, 1 << 28
 """Pictures of a run where the network takes any number; fewer where their values, as float64, take more than that."""
@@ -166,6 +166,9 @@ def facts_of(port: Port, engine: Engine, preprocessing: Preprocessing, labels: S
     if labels and len(labels) not in classes.values():
         counts = " and ".join(map(str, classes.values())) or "no"
         raise Refused(f"there are {len(labels)} labels; the network tells {counts} classes apart")
+    from converter.describe import message_of  # after all: what only reads recordings does without protobuf
+    from converter.prototxt import print_prototxt
+
     return Facts(
         port.network.name,
         port.network.phase,
@@ -204,6 +207,8 @@ def live(
 
     Raises Refused where the network does not read pictures, or its preprocessing can't be honoured.
     """
+    from converter.manifest import manifest
+
     shape = picture_shape(open_inputs(port))
     preprocessing, preparation = settle(shape, manifest(port, {}).get("preprocessing", {}), _with_mean(asked, port))
     facts = facts_of(port, engine, preprocessing, labels)

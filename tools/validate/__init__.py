@@ -27,14 +27,16 @@ def assert_port(
     layers: Mapping[str, float] | None = None,
     device: str = "auto",
     trust: bool = False,
+    engine: str = "tensorflow",
 ) -> Report:
     """Returns the report on a port that agrees with a recording.
 
     ``port`` and ``against`` are files as on the command line; ``tolerance`` holds for all layers (default: 1e-4),
-    ``layers`` is layer -> its own. Raises AssertionError with the verdict where the port differs or something could not
-    be compared, and Refused where it could not be done at all.
+    ``layers`` is layer -> its own; ``engine`` may be "xla", and ``port`` a saved program then. Raises AssertionError
+    with the verdict where the port differs or something could not be compared, and Refused where it could not be done
+    at all.
     """
-    report = report_on(port, against, tolerance, layers, device, trust)
+    report = report_on(port, against, tolerance, layers, device, trust, engine)
     if report.verdict.exit_code:
         first = f", first at {report.verdict.first}" if report.verdict.first else ""
         lines = [f"{port}: {report.verdict.answer}{first}", *report.verdict.reasons, *map(str, report.diagnosis)]
@@ -49,6 +51,7 @@ def report_on(
     layers: Mapping[str, float] | None = None,
     device: str = "auto",
     trust: bool = False,
+    engine: str = "tensorflow",
 ) -> Report:
     """Returns the report on a port, whatever its verdict; the arguments are ``assert_port``'s. Raises Refused where it
     could not be done."""
@@ -64,7 +67,7 @@ def report_on(
 
     against = Path(against)
     truth = read_recording(against)
-    chosen = open_device(device)
+    chosen = open_device(device, engine=engine)
     with closing(open_port(port, chosen, trust=trust)) as opened:
         subject = match(opened, truth.facts, Words(), against.name)
         tolerances = Tolerances(TOLERANCE if tolerance is None else tolerance, layers or {})

@@ -15,6 +15,7 @@ Holds a port against Caffe's truth, picture by picture and layer by layer, and n
 
   python -m tools.validate alexnet.pb --against reference.h5
   python -m tools.validate alexnet.pb deploy.prototxt alexnet.caffemodel --images pictures/
+  python -m tools.validate --program alexnet.h5 --against reference.h5 --device gpu
 
 PORT is a frozen graph, a checkpoint with its .meta, a SavedModel's folder or a .py source, written by this project or
 by anyone. Without a manifest beside it, tensors are matched by name, shape and order, and the match is shown.
@@ -33,11 +34,11 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m tools.validate", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("port", type=Path, metavar="PORT", help="the port under test")
+    add("port", type=Path, nargs="?", metavar="PORT", help="the port under test")
     add("sources", nargs="*", metavar="SOURCE", help="definition and weights, to compute the reference here; beside "
         "--against they let every layer be judged in isolation")  # fmt: skip
     add("--against", type=Path, metavar="FILE.h5", help="recording that python -m tools.record made")
-    add_pictures(parser)
+    add_pictures(parser, engine="--reference-engine")
     add("--tolerance", action="append", default=[], metavar="[LAYER=]X", help="largest difference over the largest "
         "magnitude (default: 1e-4), of all layers or of one; may repeat")  # fmt: skip
     add("--map", action="append", default=[], metavar="LAYER=TENSOR", help="which tensor is a layer's; may repeat")
@@ -46,6 +47,13 @@ def parser() -> argparse.ArgumentParser:
     add("--feed", action="append", default=[], metavar="NAME=X", help="number for another placeholder: keep_prob=1")
     add("--weights", type=Path, metavar="FILE", help="weights of a .py source, where they are not beside it")
     add("--trust", action="store_true", help="run a graph that touches files, other machines or Python")
+    add("--engine", choices=("tensorflow", "xla"), default="tensorflow", help="what runs the port: TensorFlow "
+        "(default) or XLA through JAX, with the graph's own program as TensorFlow lowers it")  # fmt: skip
+    add("--save-program", type=Path, metavar="FILE.h5", help="write the XLA programs there, weights beside them")
+    add("--program", type=Path, metavar="FILE.h5", help="run saved programs in the place of PORT: takes JAX, but no "
+        "TensorFlow")  # fmt: skip
+    add("--program-batch", type=count, nargs="+", default=[], metavar="N", help="batches at which the program's "
+        "forward pass is timed; with --save-program, those that can be timed later")  # fmt: skip
     add("--device", default="auto", metavar="auto|cpu|gpu[:N]", help="where to run (default: a GPU if there is one)")
     add("--tf32", action="store_true", help="let a GPU round factors to TF32, which comparisons do without")
     add("--json", type=Path, metavar="FILE", help="write the report there as JSON")
@@ -69,9 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run(arguments: argparse.Namespace) -> int:
         from tools.validate import command  # after parsing: --help waits for no NumPy
+        from tools.validate.xla.outcome import settled
 
         arguments.command = ("python", "-m", "tools.validate", *(sys.argv[1:] if argv is None else map(str, argv)))
-        return command.run(arguments)
+        return command.run(settled(arguments))
 
     return exit_code(parser(), run, argv)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
 import os
 import platform
@@ -16,11 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converter.port import Port
-from tools.recording import Truth
-from tools.validate.device import Device
-from tools.validate.running import Compared, Recompute, compare_run
-from tools.validate.subject import Subject
+from tools.validate.bench import Bench
+from tools.validate.running import Compared, compare_run
 from weights import Refused
 
 CORES = 4
@@ -37,25 +32,6 @@ STORE = 80 << 20
 
 PATIENCE = 60.0
 """Seconds without any worker after which the user is told what is waited for."""
-
-
-@dataclass(frozen=True, eq=False)
-class Bench:
-    """All that it takes to compare a run. ``network`` is Caffe's where its files are at hand; ``identity`` is name ->
-    all that its numbers depend on, as JSON: two benches of the same identity compute the same."""
-
-    subject: Subject
-    truth: Truth
-    network: Port | None
-    recompute: Recompute | None
-    source: Mapping[str, Any]
-    device: Device
-    identity: Mapping[str, Any]
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """The identity in short."""
-        return {name: hashlib.sha256(json.dumps(one).encode()).hexdigest() for name, one in self.identity.items()}
 
 
 @dataclass(frozen=True)

@@ -4,37 +4,32 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import astuple, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from converter.port import Port
 from tools.journal import Journal
 from tools.progress import shown
-from tools.record.command import check_output, live_truth, note, notes, picture_states, read_network
-from tools.record.engines import Engine
-from tools.record.live import Live
-from tools.recording import Run, Truth
-from tools.recording_facts import identity_of
-from tools.recording_file import read_recording
+from tools.record.command import check_output, note
+from tools.recording import Truth
+from tools.validate.bench import Bench, open_bench, opened_anew
 from tools.validate.certificate import certificate, read_certificate, verify
-from tools.validate.cluster import Bench, Task, cluster, existing
-from tools.validate.comparison import TOLERANCE
-from tools.validate.device import Device, open_device
+from tools.validate.cluster import Task, cluster, existing
+from tools.validate.device import open_device
 from tools.validate.explaining import diagnosed
 from tools.validate.html import environment, html
 from tools.validate.junit import junit
 from tools.validate.opening import OpenPort, digest, open_port
-from tools.validate.report import Report, as_json
+from tools.validate.options import check_runner, read_tolerances, read_words
+from tools.validate.report import Report, Timings, as_json
 from tools.validate.resuming import as_bytes, from_bytes
-from tools.validate.running import Compared, Recompute, Tolerances, compare_runs, validate, versions
-from tools.validate.subject import Words, match
+from tools.validate.running import Compared, Tolerances, compare_runs, validate
 from tools.validate.terminal import print_report
+from tools.validate.xla.outcome import with_program
 from weights import Refused
 from weights.staging import staged
 
@@ -53,26 +48,24 @@ WRITERS: dict[str, Render] = {
 def run(arguments: argparse.Namespace) -> int:
     """Validates; returns the exit code. Raises Refused where it can't be done."""
     outputs = {option: path for option in WRITERS if (path := getattr(arguments, option)) is not None}
-    for option, path in outputs.items():
-        check_output(path, _inputs(arguments))
-        if path in [other for name, other in outputs.items() if name != option]:
-            raise Refused(f"{path}: two reports can't be one file; name another for --{option}")
-    if "html" in outputs:
-        environment()  # what is missing is said before the work, not after it
+    _check_outputs(arguments, outputs)
     tolerances = read_tolerances(arguments.tolerance)
-    words = read_words(arguments)
+    read_words(arguments)  # what is wrong with them is said before the port is opened
     if not arguments.verify and not arguments.against and not arguments.images:
         raise Refused(f"{arguments.port}: say what to hold it against: --against recording.h5, or DEFINITION WEIGHTS "
                       "--images PATH")  # fmt: skip
     check_runner(arguments)
-    device = open_device("cpu" if arguments.runner == "ray" else arguments.device, arguments.tf32)
+    device = open_device("cpu" if arguments.runner == "ray" else arguments.device, arguments.tf32, arguments.engine)
     with closing(open_port(arguments.port, device, arguments.weights, arguments.trust)) as port:
         if arguments.verify and not _verified(arguments, port):
             return 1
         if not arguments.against and not arguments.images:
             return 0
-        report, truth = _report(arguments, port, device, tolerances, words, outputs)
-    write_reports(report, truth, arguments.command, outputs)
+        bench = open_bench(arguments, port, device)
+        report = _report(arguments, bench, tolerances, outputs)
+        report = diagnosed(report, bench.subject, bench.truth, bench.network, bench.recompute)
+        report = _timed(arguments, report, bench)
+    write_reports(report, bench.truth, arguments.command, outputs)
     if arguments.quiet:
         verdict = report.verdict
         why = f", first at {verdict.first}" if verdict.first else f": {verdict.reasons[0]}" if verdict.exit_code else ""
@@ -80,6 +73,17 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print_report(report)
     return report.verdict.exit_code
+
+
+def _check_outputs(arguments: argparse.Namespace, outputs: Mapping[str, Path]) -> None:
+    """Raises Refused where a report can't be written, before any work is done."""
+    named = {**outputs, **({"save-program": arguments.save_program} if arguments.save_program else {})}
+    for option, path in named.items():
+        check_output(path, _inputs(arguments))
+        if path in [other for name, other in named.items() if name != option]:
+            raise Refused(f"{path}: two reports can't be one file; name another for --{option}")
+    if "html" in outputs:
+        environment()
 
 
 def _inputs(arguments: argparse.Namespace) -> list[Any]:
@@ -92,56 +96,42 @@ def _inputs(arguments: argparse.Namespace) -> list[Any]:
     ]  # fmt: skip
 
 
-def _report(
-    arguments: argparse.Namespace,
-    port: OpenPort,
-    device: Device,
-    tolerances: Tolerances,
-    words: Words,
-    outputs: Mapping[str, Path],
-) -> tuple[Report, Truth]:
-    bench = _bench(arguments, port, device, words)
+def _report(arguments: argparse.Namespace, bench: Bench, tolerances: Tolerances, outputs: Mapping[str, Path]) -> Report:
+    """Returns the report on all runs, compared here or by the workers of a cluster."""
     if arguments.runner == "plain":
-        report = _compared(bench, device.facts, lambda start: compare_runs(bench.subject, bench.truth, bench.recompute,
-                           start), tolerances, outputs)  # fmt: skip
-    else:
-        report = _shared_out(arguments, bench, tolerances, outputs)
-    return diagnosed(report, bench.subject, bench.truth, bench.network, bench.recompute), bench.truth
-
-
-def _shared_out(
-    arguments: argparse.Namespace, bench: Bench, tolerances: Tolerances, outputs: Mapping[str, Path]
-) -> Report:
+        return _compared(
+            bench,
+            bench.device.facts,
+            lambda start: compare_runs(bench.subject, bench.truth, bench.recompute, start),
+            tolerances,
+            outputs,
+        )
     address = arguments.ray_address or os.environ.get("RAY_ADDRESS")
     gpus = {"auto": None, "cpu": False}.get(arguments.device, True)
     with cluster(address, arguments.workers, gpus, note) as workers:
-        workers.open(Task(os.getcwd(), existing(_inputs(arguments)), partial(_opened, arguments), bench.digests))
+        workers.open(Task(os.getcwd(), existing(_inputs(arguments)), partial(opened_anew, arguments), bench.digests))
         report = _compared(bench, workers.device(), lambda start: workers.compared(start, bench.truth.count),
                            tolerances, outputs)  # fmt: skip
         return replace(report, device={**report.device, **workers.device()})
 
 
-def _opened(arguments: argparse.Namespace) -> Bench:
-    """Returns all that comparing takes, opened anew: what each worker does."""
-    device = open_device(arguments.device, arguments.tf32)
-    port = open_port(arguments.port, device, arguments.weights, arguments.trust)
-    return _bench(arguments, port, device, read_words(arguments))
+def _timed(arguments: argparse.Namespace, report: Report, bench: Bench) -> Report:
+    """Returns the report with the timings that are asked for."""
+    if arguments.engine == "xla":
+        batches = arguments.program_batch or (arguments.timing_batch if arguments.timings else ())
+        return with_program(report, bench.subject, bench.truth, arguments.save_program, batches)
+    return replace(report, timings=_timings(arguments, bench)) if arguments.timings else report
 
 
-def _bench(arguments: argparse.Namespace, port: OpenPort, device: Device, words: Words) -> Bench:
-    truth, network, recompute, source = truth_of(arguments)
-    subject = match(port, truth.facts, words, source.get("file") or "the reference")
-    places = [[*key, place.tensor, place.moved] for key, place in subject.places.items()]
-    states = [list(map(astuple, truth.spans)), picture_states(truth)] if isinstance(truth, Live) else []
-    identity = {
-        f"{port.path}": port.sha256,
-        f"{arguments.against or 'the reference'}": dict(source),
-        "the network and its preprocessing": identity_of(truth.facts),
-        "the pictures": states,
-        "the match of tensors": [places, dict(subject.feeds), recompute is not None],
-        "the versions of caffeport, TensorFlow and NumPy": versions(),
-    }
-    return Bench(subject, truth, network, recompute, source, device, identity)
+def _timings(arguments: argparse.Namespace, bench: Bench) -> Timings:
+    from converter.command import _input_shape as input_shape
+    from tools.validate.timing import timings
+
+    shapes = dict(map(input_shape, arguments.input_shape))
+    return timings(
+        bench.subject, bench.truth, arguments.sources, bench.device, arguments.timing_batch,
+        tf32=arguments.timing_tf32, input_shapes=shapes,
+    )  # fmt: skip
 
 
 def _compared(
@@ -180,90 +170,6 @@ def _told(compared: Iterator[Compared]) -> Iterator[Compared]:
         for picture in one.broken:
             note(f"{picture.name}: {picture.reason}; left out")
         yield one
-
-
-def check_runner(arguments: argparse.Namespace) -> None:
-    """Raises Refused where what is said of workers does not fit."""
-    if arguments.runner == "plain" and (arguments.workers or arguments.ray_address):
-        option = "--workers" if arguments.workers else "--ray-address"
-        raise Refused(f"{option}: is of use with --runner ray only; say that too")
-    if arguments.runner == "ray" and ":" in arguments.device:
-        raise Refused(f"--device {arguments.device}: Ray gives each worker a GPU of its own; say --device gpu")
-
-
-def truth_of(arguments: argparse.Namespace) -> tuple[Truth, Port | None, Recompute | None, dict[str, Any]]:
-    """Returns what the port is held against, the network where its files are given, what gives whole values where only
-    samples were recorded, and what a report says of where it lies."""
-    if arguments.against and arguments.images:
-        raise Refused("--against and --images: give one of them; a recording holds its pictures")
-    if arguments.images:
-        if not arguments.sources:
-            raise Refused("--images: give the DEFINITION and WEIGHTS that the pictures are to be run through")
-        port, engine = read_network(arguments.sources, arguments.engine, arguments.input_shape)
-        truth = live_truth(port, engine, arguments, None, 0)
-        notes(truth)
-        return truth, port, None, {}
-    recording = read_recording(arguments.against)
-    source = {"file": arguments.against.name, "sha256": digest([arguments.against])}
-    network, recompute = None, None
-    if arguments.sources:
-        network, engine = read_network(arguments.sources, arguments.engine, arguments.input_shape)
-        recorded = {one.sha256 for one in recording.facts.sources}
-        strange = [one for one in network.sources if recorded and one.sha256 not in recorded]
-        if strange:
-            raise Refused(f"{strange[0].path}: is not what {arguments.against} was recorded from")
-        recompute = recomputed(engine)
-    return recording, network, recompute, source
-
-
-def recomputed(engine: Engine) -> Recompute:
-    """Returns what gives a run's whole values: the engine, a few pictures at a time."""
-
-    def values(run: Run) -> Mapping[Any, Any]:
-        return engine.run(run.inputs)
-
-    return values
-
-
-def read_tolerances(texts: Sequence[str]) -> Tolerances:
-    """Returns what ``--tolerance 1e-4`` and ``--tolerance fc7=1e-3`` say. Raises Refused for what is no tolerance."""
-    default, layers = TOLERANCE, {}
-    for text in texts:
-        layer, equals, number = text.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and value >= 0) or (equals and not layer):
-            raise Refused(f"--tolerance {text}: expected a number such as 1e-4, or LAYER=1e-3")
-        if layer:
-            layers[layer] = value
-        else:
-            default = value
-    return Tolerances(default, layers)
-
-
-def read_words(arguments: argparse.Namespace) -> Words:
-    """Returns what the command line says of a graph's tensors. Raises Refused where it can't be read."""
-    layers = dict(_pair(text, "--map", "LAYER=TENSOR") for text in arguments.map)
-    ends = [
-        {blob: tensor for blob, _, tensor in (text.rpartition("=") for text in texts)}
-        for texts in (arguments.input, arguments.output)
-    ]
-    feeds = {}
-    for name, number in (_pair(text, "--feed", "NAME=NUMBER") for text in arguments.feed):
-        try:
-            feeds[name] = float(number)
-        except ValueError as error:
-            raise Refused(f"--feed {name}={number}: expected a number") from error
-    return Words(layers, ends[0], ends[1], feeds)
-
-
-def _pair(text: str, option: str, expected: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise Refused(f"{option} {text}: expected {expected}")
-    return name, value
 
 
 def write_reports(report: Report, truth: Truth, command: Sequence[str], outputs: Mapping[str, Path]) -> None:

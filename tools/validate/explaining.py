@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from converter.port import Port
 from tools.recording import Facts, Key, Run, Truth, Values
 from tools.validate.diagnosis import Diagnosis, diagnose_all
 from tools.validate.knowledge import Knowledge, known_of
@@ -15,6 +15,9 @@ from tools.validate.mistakes.scene import INPUTS, Scene, scene_of
 from tools.validate.report import LayerResult, Report
 from tools.validate.running import Recompute
 from tools.validate.subject import Subject, as_blob
+
+if TYPE_CHECKING:
+    from converter.port import Port
 
 MOST = 6
 """Layers that are diagnosed; where more differ, one fault stands behind most of them."""

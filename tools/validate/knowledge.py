@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converter.describe import Request, describe
-from converter.port import Port
-from converter.prototxt import parse_prototxt
-from converter.rules import State
-from converter.upgrade import upgrade
 from graphs.network import Inferred, infer
 from tools.recording import Facts
 from tools.validate.mistakes.scene import Step, steps_of
 from tools.validate.subject import Subject
 from weights import Refused
+
+if TYPE_CHECKING:
+    from converter.port import Port
 
 HOLDERS = frozenset({"Const", "VariableV2", "Variable", "ReadVariableOp"})
 """Operations whose value is a parameter."""
@@ -38,9 +36,16 @@ def known_of(facts: Facts, subject: Subject, network: Port | None) -> Knowledge:
     the parameters that the port itself holds."""
     if network is not None:
         return Knowledge(steps_of(network.shapes, network.arrays()))
+    if subject.port.graph is None:
+        return Knowledge(note="what is wrong is told from the port's graph, which a program in a file does not have")
     if not facts.definition:
         return Knowledge(note="the recording holds no definition, so what is wrong can't be told; give DEFINITION and "
                          "WEIGHTS too, or record again")  # fmt: skip
+    from converter.describe import Request, describe
+    from converter.prototxt import parse_prototxt
+    from converter.rules import State
+    from converter.upgrade import upgrade
+
     try:
         message = upgrade(parse_prototxt(facts.definition))
         shapes = infer(describe(message, Request(State(facts.phase))).network)

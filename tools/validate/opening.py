@@ -6,23 +6,27 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from converter.sources import checkpoint_prefix
 from graphs.frozen import read_definition
 from graphs.tensorflow1 import tensorflow1
-from tools.validate.device import Device
+from tools.validate.device import Device, open_device
 from tools.validate.lightened import fill, lightened
 from tools.validate.trust import check_trust
-from weights import Refused
+from weights import Refused, Shape
+
+if TYPE_CHECKING:
+    from tools.validate.xla.saved import Saved
 
 
 @dataclass(frozen=True, eq=False)
 class OpenPort:
     """A port in memory. ``manifest`` is None for a stranger's graph; ``ends`` are the inputs and outputs that its own
-    format names, blob -> tensor; ``sha256`` is of all the files that hold it."""
+    format names, blob -> tensor; ``sha256`` is of all the files that hold it. ``saved`` is what an XLA program in a
+    file knows of its graph, which is None then. ``versions`` are of what else had a part in it."""
 
     path: Path
     kind: str
@@ -31,15 +35,48 @@ class OpenPort:
     sha256: str
     manifest: Mapping[str, Any] | None = None
     ends: tuple[Mapping[str, str], Mapping[str, str]] = field(default_factory=lambda: ({}, {}))
+    saved: Saved | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def shape_of(self, tensor: str) -> Shape | None:
+        """Returns a tensor's shape in the graph, -1 for sizes that are not known; None where not even the rank is."""
+        if self.saved is not None:
+            return self.saved.shapes[tensor]
+        return static_shape(self.graph.get_tensor_by_name(tensor))
 
     def close(self) -> None:
         """Frees the session."""
         self.session.close()
 
 
+def static_shape(tensor: Any) -> Shape | None:
+    """Returns a TensorFlow tensor's shape, -1 for sizes that are not known; None where not even the rank is."""
+    if tensor.shape.rank is None:
+        return None
+    return tuple(-1 if size is None else int(size) for size in tensor.shape.as_list())
+
+
 def open_port(path: str | Path, device: Device, weights: Path | None = None, trust: bool = False) -> OpenPort:
     """Returns the port in ``path``: a frozen graph, a checkpoint (with its .meta), a source (.py, with its weights
-    beside it or in ``weights``) or a SavedModel. Raises Refused where it can't be read, or is not to be trusted."""
+    beside it or in ``weights``), a SavedModel, or the XLA program of any of these; it runs on ``device``. Raises
+    Refused where it can't be read, or is not to be trusted."""
+    if device.handle is None:
+        return _opened(path, device, weights, trust)
+    from tools.validate.xla.saved import is_program, open_program
+
+    if is_program(Path(path)):
+        return open_program(Path(path), device)
+    from tools.validate.xla.lowering import graph_programs, leave_gpus
+    from tools.validate.xla.session import XlaSession
+
+    leave_gpus()
+    here = open_device("cpu")
+    port = _opened(path, here, weights, trust)
+    return replace(port, session=XlaSession(device, graph_programs(port.session)), versions=here.versions)
+
+
+def _opened(path: str | Path, device: Device, weights: Path | None, trust: bool) -> OpenPort:
+    """Returns a port in a TensorFlow session."""
     text, path = str(path), Path(path)
     prefix = checkpoint_prefix(path)
     try:

@@ -14,6 +14,7 @@ from tools.validate.comparison import TOLERANCE, Difference, added, differ, shif
 from tools.validate.device import Device
 from tools.validate.report import Guess, LayerResult, Prediction, Report, judge
 from tools.validate.subject import Subject, as_blob
+from tools.validate.xla.program import Missing
 from weights import Refused
 
 
@@ -54,7 +55,8 @@ def compare_run(subject: Subject, facts: Facts, run: Run, recompute: Recompute |
     try:
         got = subject.run(run.inputs, keys)
     except Refused as refused:
-        raise refused.within(str(subject.port.path)) from refused
+        named = str(subject.port.path) in str(refused)
+        raise refused if named else refused.within(str(subject.port.path)) from refused
     computed = {key: differ(as_blob(got[key], run.values[key].shape), run.values[key]) for key in keys}
     predictions = tuple(_predictions(facts, run, got))
     del got
@@ -79,6 +81,8 @@ def _isolated(
             continue
         try:
             got = subject.run_from(given, keys)
+        except Missing:
+            raise
         except Refused as refused:
             yield from ((key, Difference(problem=refused.reasons[0])) for key in keys)
             continue
@@ -97,6 +101,9 @@ def why_not_isolated(subject: Subject, layer: RecordedLayer) -> str:
         return "hands on what it reads"
     if not layer.bottoms:
         return "reads nothing"
+    tops = {subject.places[key].tensor for key in layer.keys if key in subject.places}
+    if subject.port.saved is not None and not subject.port.saved.has(bottoms, tops):
+        return "its program was not saved, as only samples of its bottoms were known"
     return ""
 
 
@@ -204,7 +211,7 @@ def gathered(
     return Report(
         port,
         {**(source or {}), **spelled(facts)},
-        {**device.facts, "versions": versions()},
+        {**device.facts, "versions": versions(subject, device)},
         pictures,
         tuple(prediction for one in done for prediction in one.predictions),
         layers,
@@ -264,9 +271,8 @@ def _isolation_note(
     ]
 
 
-def versions() -> dict[str, str]:
+def versions(subject: Subject, device: Device) -> dict[str, str]:
     """Returns the versions of what a report's numbers depend on."""
     from converter import __version__
-    from graphs.tensorflow1 import tensorflow1
 
-    return {"caffeport": __version__, "tensorflow": tensorflow1("a report").__version__, "numpy": np.__version__}
+    return {"caffeport": __version__, **subject.port.versions, **device.versions, "numpy": np.__version__}

@@ -13,7 +13,7 @@ from graphs.layer import spell
 from tools.recording import Facts, Key, Values
 from tools.validate.lightened import SCOPE
 from tools.validate.matching import Candidate, Place, fits, match_layers
-from tools.validate.opening import OpenPort
+from tools.validate.opening import OpenPort, static_shape
 from weights import Refused, Shape
 
 
@@ -57,32 +57,40 @@ class Subject:
 
     def run_from(self, given: Values, keys: Sequence[Key]) -> dict[Key, np.ndarray]:
         """Returns the port's values where any values of the network are given: a session can be fed any tensor."""
-        feeds: dict[str, Any] = dict(self.feeds)
-        for key, array in given.items():
-            place = self.places[key]
-            feeds[place.tensor] = _to_graph(array, place, self._shape(place))
+        feeds = self.fed(given)
         names = sorted({self.places[key].tensor for key in keys})
         try:
             fetched = dict(zip(names, self._fetched(names, feeds)))
+        except Refused:
+            raise
         except Exception as error:  # TensorFlow's own error types, ValueError for a shape
             line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise Refused(f"can't be run: {line[:300]}") from error
         return {key: _to_caffe(np.asarray(fetched[self.places[key].tensor]), self.places[key].moved) for key in keys}
 
     def _fetched(self, names: Sequence[str], feeds: Mapping[str, Any]) -> Sequence[Any]:
-        session, graph = self.port.session, self.port.graph
-        if all(graph.get_tensor_by_name(name).shape.is_compatible_with(np.shape(feeds[name])) for name in feeds):
-            return session.run(list(names), feeds)
+        graph, session = self.port.graph, self.port.session
+        fits_graph = graph is None or all(
+            graph.get_tensor_by_name(name).shape.is_compatible_with(np.shape(value)) for name, value in feeds.items()
+        )
+        run_any = getattr(session, "_make_callable_from_options", None)
+        if fits_graph or run_any is None:
+            found = session.run({name: name for name in names}, feeds)
+            return [found[name] for name in names]
         # A layer with a wrong window makes every later one expect another size than the truth has. The kernels take
         # any; it is only Session.run that looks at what the graph was inferred to have.
         from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
         given = {name: np.asarray(value, np.float32) for name, value in feeds.items()}
-        options = CallableOptions(feed=list(given), fetch=list(names))
-        return session._make_callable_from_options(options)(*given.values())
+        return run_any(CallableOptions(feed=list(given), fetch=list(names)))(*given.values())
 
-    def _shape(self, place: Place) -> Shape | None:
-        return static_shape(self.port.graph.get_tensor_by_name(place.tensor))
+    def fed(self, given: Values) -> dict[str, Any]:
+        """Returns tensor -> what is fed to it in the graph's layout, where values of the network are given."""
+        feeds: dict[str, Any] = dict(self.feeds)
+        for key, array in given.items():
+            place = self.places[key]
+            feeds[place.tensor] = _to_graph(array, place, self.port.shape_of(place.tensor))
+        return feeds
 
     def close(self) -> None:
         """Frees the session."""
@@ -109,23 +117,18 @@ def _to_graph(array: np.ndarray, place: Place, shape: Shape | None) -> np.ndarra
     return array
 
 
-def static_shape(tensor: Any) -> Shape | None:
-    """Returns a tensor's shape, -1 for sizes that are not known; None where not even the rank is."""
-    if tensor.shape.rank is None:
-        return None
-    return tuple(-1 if size is None else int(size) for size in tensor.shape.as_list())
-
-
 def match(port: OpenPort, facts: Facts, words: Words, against: str) -> Subject:
     """Returns the port with its tensors matched. ``against`` names the truth in messages.
 
     Raises Refused where the truth is of another network or preprocessing, where inputs can't be told, or where the user
     names what is not there.
     """
+    if port.saved is not None:
+        return port.saved.subject(port, facts, words, against)
     tensors = _tensors(port)
     if port.manifest is not None and not words.inputs:
         places = _by_manifest(port.manifest, facts, against)
-        _check_preprocessing(port.manifest, facts, against)
+        check_preprocessing(port.manifest, facts, against)
     else:
         places = _inputs(port, facts, words, tensors)
     chosen = {key: _named(tensors, tensor) for key, tensor in _chosen(facts, words).items()}
@@ -193,7 +196,7 @@ def _title(facts: Facts) -> str:
     return f"'{facts.network}'" if facts.network else "without a name"
 
 
-def _check_preprocessing(manifest: Mapping[str, Any], facts: Facts, against: str) -> None:
+def check_preprocessing(manifest: Mapping[str, Any], facts: Facts, against: str) -> None:
     """Raises Refused where the port's manifest states another preprocessing than the recording was made with."""
     stated, used = manifest.get("preprocessing", {}), facts.preprocessing
     problems = []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -44,9 +45,15 @@ def _headline(report: Report) -> Iterator[str]:
     where = f"{reference['file']}, " if reference.get("file") else ""
     yield f"port       {port['file']} ({port['kind']}), tensors matched {port['matched']}"
     yield f"reference  {where}{reference['engine']}, {reference['preprocessing']}"
+    yield f"engine     {device['engine']} {_version(device)}, {device['dtype']}"
     yield f"device     {device['name']}, TF32 {'on' if device['tf32'] else 'off'}"
     broken = f", {len(report.broken)} left out that can't be read" if report.broken else ""
     yield f"pictures   {report.pictures}{broken}"
+
+
+def _version(device: Mapping[str, Any]) -> str:
+    versions = device["versions"]
+    return str(versions.get("jax") or versions.get("tensorflow"))
 
 
 def _pictures(report: Report) -> Table:
