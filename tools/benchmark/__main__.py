@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     conversion = commands.add_parser("conversion", help="time and memory of whole conversions")
     conversion.add_argument("definition", metavar="DEFINITION", help="the net's .prototxt")
     conversion.add_argument("weights", metavar="WEIGHTS", help="its .caffemodel")
-    conversion.add_argument("--runs", type=_count, default=5, help="runs of each command (default: 5)")
+    conversion.add_argument("--runs", type=count, default=5, help="runs of each command (default: 5)")
 
     inference = commands.add_parser("inference", help="a frozen graph beside the other engines that are installed")
     inference.add_argument(
@@ -28,15 +29,28 @@ def parser() -> argparse.ArgumentParser:
         help="definition and weights, and a frozen graph (.pb) to take instead of one converted here; "
         "a frozen graph alone is timed alone",
     )
-    inference.add_argument("--batch", type=_count, nargs="+", default=[1, 16], help="pictures a run (default: 1 16)")
-    inference.add_argument("--turns", type=_count, default=10, help="turns of each engine (default: 10)")
-    inference.add_argument("--runs", type=_count, default=5, help="runs in a turn (default: 5)")
-    inference.add_argument("--threads", type=_count, default=2, help="threads of each engine (default: 2)")
+    inference.add_argument("--batch", type=count, nargs="+", default=[1, 16], help="pictures a run (default: 1 16)")
+    inference.add_argument("--turns", type=count, default=10, help="turns of each engine (default: 10)")
+    inference.add_argument("--runs", type=count, default=5, help="runs in a turn (default: 5)")
+    _add_device(inference)
     inference.add_argument("--csv", metavar="FILE", help="write every run's seconds there too")
     return parser
 
 
-def _count(text: str) -> int:
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--threads", type=count, default=2, help="threads of each engine (default: 2)")
+    command.add_argument("--device", type=_device, default="cpu", metavar="cpu|gpu[:N]", help="default: cpu")
+    command.add_argument("--tf32", action="store_true", help="let a GPU round factors to TF32")
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"cpu|gpu(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no device; expected cpu, gpu or gpu:N")
+    return text
+
+
+def count(text: str) -> int:
+    """Returns a count of 1 or more from the command line. Raises ArgumentTypeError where it is none."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a count of 1 or more")
     return int(text)
@@ -57,8 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
         return DONE
 
     from tools.benchmark import inference
+    from tools.benchmark.engines import Setting
+    from tools.benchmark.turns import Plan
 
-    plan = inference.Plan(tuple(arguments.batch), arguments.turns, arguments.runs, arguments.threads)
+    setting = Setting(arguments.threads, arguments.device, arguments.tf32)
+    plan = Plan(tuple(arguments.batch), arguments.turns, arguments.runs, setting)
     return DONE if inference.run(arguments.sources, plan, arguments.csv) else DIFFERS
 
 

@@ -18,10 +18,11 @@ def machine() -> str:
     """Returns the processor's name, how many cores this process may use, and how busy they are now."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{_processor()}, {cores} core{'' if cores == 1 else 's'}{load}, Python {platform.python_version()}"
+    return f"{processor()}, {cores} core{'' if cores == 1 else 's'}{load}, Python {platform.python_version()}"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Returns the processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

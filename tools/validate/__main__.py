@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.exit_code import exit_code
+from tools.benchmark.__main__ import count
 from tools.record.__main__ import add_pictures
 
 _HELP = """\
@@ -44,6 +45,10 @@ def parser() -> argparse.ArgumentParser:
     add("--trust", action="store_true", help="run a graph that touches files, other machines or Python")
     add("--device", default="auto", metavar="auto|cpu|gpu[:N]", help="where to run (default: a GPU if there is one)")
     add("--tf32", action="store_true", help="let a GPU round factors to TF32, which comparisons do without")
+    add("--timings", action="store_true", help="time the port too, layer by layer, and beside it every other engine "
+        "that is installed, which need DEFINITION and WEIGHTS as SOURCES")  # fmt: skip
+    add("--timing-batch", type=count, nargs="+", default=[1, 16], metavar="N", help="pictures a pass (default: 1 16)")
+    add("--timing-tf32", action="store_true", help="let a GPU round factors to TF32 while it is timed")
     add("--json", type=Path, metavar="FILE", help="write the report there as JSON")
     add("--junit", type=Path, metavar="FILE", help="write the report there as JUnit's XML")
     add("--certificate", type=Path, metavar="FILE", help="write a certificate there if the port agrees")

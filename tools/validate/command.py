@@ -7,9 +7,11 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from converter.command import _input_shape as input_shape
 from tools.journal import Journal
 from tools.progress import shown
 from tools.record.command import check_output, live_truth, note, notes, picture_states, read_network
@@ -23,11 +25,12 @@ from tools.validate.comparison import TOLERANCE
 from tools.validate.device import Device, open_device
 from tools.validate.junit import junit
 from tools.validate.opening import OpenPort, digest, open_port
-from tools.validate.report import Report, as_json
+from tools.validate.report import Report, Timings, as_json
 from tools.validate.resuming import as_bytes, from_bytes
 from tools.validate.running import Compared, Recompute, Tolerances, validate
 from tools.validate.subject import Subject, Words, match
 from tools.validate.terminal import print_report
+from tools.validate.timing import timings
 from weights import Refused
 from weights.staging import staged
 
@@ -58,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.against and not arguments.images:
             return 0
         report = _report(arguments, port, device, tolerances, words, outputs)
+        if arguments.timings:
+            report = replace(report, timings=_timings(arguments, port, device, words))
     write_reports(report, outputs)
     if arguments.quiet:
         print(f"verdict: {report.verdict.answer}" + (f", first at {report.verdict.first}" if report.first else ""))
@@ -95,6 +100,16 @@ def _report(
         raise
     journal.remove()
     return report
+
+
+def _timings(arguments: argparse.Namespace, port: OpenPort, device: Device, words: Words) -> Timings:
+    truth, _, source = truth_of(arguments)
+    subject = match(port, truth.facts, words, source.get("file") or "the reference")
+    shapes = dict(map(input_shape, arguments.input_shape))
+    return timings(
+        subject, truth, arguments.sources, device, arguments.timing_batch, tf32=arguments.timing_tf32,
+        input_shapes=shapes,
+    )  # fmt: skip
 
 
 def _request(
