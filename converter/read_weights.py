@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from converter.caffemodel import parse_caffemodel
-from converter.sources import CHECKPOINT, FROZEN, HDF5, NPY, NPZ, SAFETENSORS, Source
+from converter.sources import CHECKPOINT, FROZEN, HDF5, NPY, NPZ, SAFETENSORS, TORCH, Source
 from graphs.checkpoint import read_checkpoint
 from graphs.frozen import read_frozen
 from graphs.network import Shapes
@@ -14,6 +14,7 @@ from weights.npy import read_npy
 from weights.npz import read_npz
 from weights.safetensors_file import read_safetensors
 from weights.stored import CAFFE, Stored
+from weights.torch_file import read_torch
 
 
 def read_weights(source: Source, shapes: Shapes) -> Stored:
@@ -45,4 +46,5 @@ _READERS = {
     SAFETENSORS: read_safetensors,
     CHECKPOINT: read_checkpoint,
     FROZEN: read_frozen,
+    TORCH: read_torch,
 }

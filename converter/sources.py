@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from weights import Refused
+from weights.torch_file import LEGACY_MAGIC
 
 DEFINITION = "definition"
 CAFFEMODEL = "caffemodel"
@@ -16,6 +17,7 @@ HDF5 = "HDF5 snapshot"
 NPZ = "npz"
 NPY = "npy"
 SAFETENSORS = "safetensors"
+TORCH = "PyTorch file"
 CHECKPOINT = "checkpoint"
 FROZEN = "frozen graph"
 MEAN = "mean picture"
@@ -24,6 +26,7 @@ MEAN = "mean picture"
 MAGIC = {
     b"\x89HDF\r\n\x1a\n": HDF5,
     b"PK\x03\x04": NPZ,
+    LEGACY_MAGIC: TORCH,
     b"\x93NUMPY": NPY,
 }
 
@@ -119,7 +122,7 @@ def checkpoint_prefix(path: Path) -> Path | None:
 def _kind(head: bytes, size: int) -> str:
     for magic, kind in MAGIC.items():
         if head.startswith(magic):
-            return kind
+            return TORCH if kind == NPZ and _starts_with_pickle(head) else kind
     if is_text(head):
         return DEFINITION
     if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
@@ -129,6 +132,11 @@ def _kind(head: bytes, size: int) -> str:
     if head[:1] == b"\x0a" and _starts_with_node(head):
         return FROZEN
     return CAFFEMODEL
+
+
+def _starts_with_pickle(head: bytes) -> bool:
+    """Returns whether a zip archive's first member is FOLDER/data.pkl, as torch.save has it."""
+    return head[30 : 30 + int.from_bytes(head[26:28], "little")].endswith(b"/data.pkl")
 
 
 def _starts_with_node(head: bytes) -> bool:

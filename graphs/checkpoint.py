@@ -62,6 +62,8 @@ SLOTS = (
     "Ftrl",
 )
 """What optimizers append to a variable's name for their own numbers."""
+COUNTERS = ("global_step", "beta1_power", "beta2_power")
+"""What trainings keep beside their variables."""
 
 
 def read_checkpoint(prefix: Path) -> Stored:
@@ -88,7 +90,7 @@ def read_checkpoint(prefix: Path) -> Stored:
         {
             name: Lazy(tuple(shapes[name]), np.dtype(types[name].as_numpy_dtype), partial(read, name))
             for name in sorted(shapes)
-            if types[name].is_floating and name.rpartition("/")[2] not in SLOTS and "/" in name
+            if types[name].is_floating and name.rpartition("/")[2] not in (*SLOTS, *COUNTERS)
         },
         TENSORFLOW,
     )

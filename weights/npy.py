@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import pickle
-import pickletools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,21 +17,9 @@ import numpy as np
 from weights.layout import Shape
 from weights.npz import of_numbers, read_npy_header
 from weights.parameter import Parameter
+from weights.pickled_data import load_pickle
 from weights.refused import Refused
 from weights.stored import ArrayLike, Stored
-
-# Opcodes of pickles that hold arrays, dicts, lists, tuples, strings and numbers: nothing that calls, but for the
-# names that _Unpickler stands in for.
-_OPCODES = {
-    *("PROTO", "STOP", "FRAME", "MARK", "POP", "POP_MARK", "DUP", "NONE", "NEWTRUE", "NEWFALSE"),
-    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_TUPLE", "TUPLE"),
-    *("TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS"),
-    *("GET", "BINGET", "LONG_BINGET", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"),
-    *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"),
-}
-_PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
 
 
 def read_npy(data: bytes | memoryview) -> Stored | np.ndarray:
@@ -51,7 +37,7 @@ def read_npy(data: bytes | memoryview) -> Stored | np.ndarray:
         raise error if isinstance(error, Refused) else Refused(f"is no whole .npy: {error}") from error
     if shape != ():
         raise Refused(f"holds an array of {shape} Python objects; expected one dict of layers")
-    return Stored(_layers(_unpickle(memoryview(data)[file.tell() :])), None)
+    return Stored(_layers(load_pickle(memoryview(data)[file.tell() :], _NAMES)), None)
 
 
 def _plain(values: memoryview, shape: Shape, in_fortran_order: bool, dtype: np.dtype) -> np.ndarray:
@@ -123,50 +109,6 @@ _NAMES = {
     ("numpy.core.multiarray", "_reconstruct"): lambda *ignored: _Array(),
     ("numpy._core.multiarray", "_reconstruct"): lambda *ignored: _Array(),
 }
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _NAMES:
-            raise Refused(f"its pickle asks for {module}.{name}; only arrays, dicts, lists and strings are read")
-        return _NAMES[module, name]
-
-
-class _File(io.RawIOBase):
-    """Bytes as a file that copies none until they are read."""
-
-    def __init__(self, data: memoryview) -> None:
-        self.data, self.position = data, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: len(self.data)}[whence]
-        return self.position
-
-    def readinto(self, into: Any) -> int:
-        piece = self.data[self.position : self.position + len(into)]
-        into[: len(piece)] = piece
-        self.position += len(piece)
-        return len(piece)
-
-
-def _unpickle(data: memoryview) -> Any:
-    try:
-        for opcode, argument, _ in pickletools.genops(io.BufferedReader(_File(data))):
-            if opcode.name not in _OPCODES:
-                raise Refused(f"its pickle uses {opcode.name}; only arrays, dicts, lists and strings are read")
-            if opcode.name in _PUTS and int(argument or 0) > len(data):
-                raise Refused("its pickle numbers its objects beyond its own length")
-        return _Unpickler(io.BufferedReader(_File(data)), encoding="latin1").load()
-    except Refused:
-        raise
-    except Exception as error:  # a broken pickle can raise anything
-        raise Refused(f"its pickle is broken: {' '.join(str(error).split())[:200]}") from error
 
 
 def _layers(value: Any) -> dict[str, dict[int | str, ArrayLike]]:
