@@ -1,4 +1,4 @@
-"""The command line: python -m tools.benchmark conversion|inference ..."""
+"""The command line: python -m tools.benchmark conversion|inference|training ..."""
 
 from __future__ import annotations
 
@@ -34,6 +34,19 @@ def parser() -> argparse.ArgumentParser:
     inference.add_argument("--runs", type=count, default=5, help="runs in a turn (default: 5)")
     _add_device(inference)
     inference.add_argument("--csv", metavar="FILE", help="write every run's seconds there too")
+
+    training = commands.add_parser("training", help="forward, and forward-backward: the gradient of every variable")
+    training.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="definition, with weights or without; or a name of the AlexNet family",
+    )
+    training.add_argument("--batch", type=count, nargs="+", default=[1, 16], help="pictures a step (default: 1 16)")
+    training.add_argument("--steps", type=count, default=100, help="steps that count, after 10 (default: 100)")
+    _add_device(training)
+    training.add_argument("--csv", metavar="FILE", help="write every step's seconds there too")
+    training.add_argument("--plot", metavar="FILE.png", help="draw the table there")
     return parser
 
 
@@ -70,11 +83,15 @@ def run(arguments: argparse.Namespace) -> int:
         conversion.run(Path(arguments.definition), Path(arguments.weights), arguments.runs)
         return DONE
 
-    from tools.benchmark import inference
+    from tools.benchmark import inference, training
     from tools.benchmark.engines import Setting
     from tools.benchmark.turns import Plan
 
     setting = Setting(arguments.threads, arguments.device, arguments.tf32)
+    if arguments.command == "training":
+        same = training.run(arguments.sources, arguments.batch, arguments.steps, setting, arguments.csv, arguments.plot)
+        return DONE if same else DIFFERS
+
     plan = Plan(tuple(arguments.batch), arguments.turns, arguments.runs, setting)
     return DONE if inference.run(arguments.sources, plan, arguments.csv) else DIFFERS
 

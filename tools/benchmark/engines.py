@@ -220,10 +220,12 @@ class PyTorch(Engine):
     name, module, reads = "PyTorch", "torch", "sources"
 
     def __init__(self, subject: Subject, setting: Setting) -> None:
+        # Else its idle threads spin, and on a machine with other work take the time that its busy ones need.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         import torch
 
         from converter import convert
-        from graphs.fillers import filled
+        from tools.benchmark.parameters import judged, parameters_of
         from tools.benchmark.torch_layers import torch_network
 
         torch.set_num_threads(setting.threads)
@@ -233,17 +235,10 @@ class PyTorch(Engine):
         self.torch, self.makers = torch, subject.makers
         self.place = torch.device("cpu" if setting.gpu is None else f"cuda:{setting.gpu}")
         port = convert(*subject.sources, input_shapes=subject.input_shapes)
-        self.network = torch_network(port)
-        specs = {
-            name: spec
-            for layer, names in zip(port.shapes, port.names.variables)
-            for name, spec in zip(names, layer.parameters)
+        self.network, self.judged = torch_network(port), judged(port)
+        self.parameters = {
+            name: torch.tensor(array, device=self.place) for name, (_, array) in parameters_of(port).items()
         }
-        arrays = {
-            name: port.parameters[name].caffe if port.parameters else filled(spec, seed=name)
-            for name, spec in specs.items()
-        }
-        self.parameters = {name: torch.tensor(array, device=self.place) for name, array in arrays.items()}
 
     def version(self) -> str:
         return self.torch.__version__

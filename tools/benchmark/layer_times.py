@@ -97,8 +97,11 @@ def _by_layer(graph: Any, owner: Mapping[str, str], seconds: Mapping[str, float]
     total: dict[str, float] = defaultdict(float)
     for name, taken in seconds.items():
         # What the optimizer adds around an operation bears its name and a number: conv1-0-TransposeNHWCToNCHW-...
-        base = name if name in known else re.sub(r"-\d+-.*$", "", name)
-        total[_layer_of(known[base], owner, seconds) if base in known else ELSEWHERE] += taken
+        operation = known.get(name) or known.get(re.sub(r"-\d+-.*$", "", name))
+        if operation is None or operation.type == "Const":
+            total[ELSEWHERE] += taken
+        else:
+            total[_layer_of(operation, owner, seconds)] += taken
     return total
 
 

@@ -45,8 +45,8 @@ class Subject:
 
     ``inputs`` is blob -> shape in Caffe's layout, -1 for a free batch; ``makers`` is output -> the layer that makes it,
     in order. ``sources`` are the files that the network was converted from, with ``input_shapes`` where the definition
-    leaves them open. ``absent`` has, for a field whose file is
-    not to be had, the reason.
+    leaves them open; ``family`` is the name of one of the AlexNet family instead. ``absent`` has, for a field whose
+    file is not to be had, the reason.
     """
 
     inputs: Mapping[str, Shape]
@@ -57,6 +57,7 @@ class Subject:
     sources: tuple[Path, ...] = ()
     input_shapes: Mapping[str, Shape] = field(default_factory=dict)
     makers: Mapping[str, str] = field(default_factory=dict)
+    family: str = ""
     absent: Mapping[str, str] = field(default_factory=dict)
 
     def seeded_inputs(self, batch: int) -> dict[str, np.ndarray]:
@@ -120,7 +121,7 @@ def beside(port: Port, frozen: Frozen | None, folder: Path, input_shapes: Mappin
     shapes = {top: shape for layer in port.shapes for top, shape in zip(layer.node.tops, layer.open_tops)}
     caffe = {source.kind: source.path for source in port.sources}
     onnx, absent = folder / "port.onnx", {}
-    if DEFINITION not in caffe or (port.parameters and CAFFEMODEL not in caffe):
+    if DEFINITION not in caffe or (any(layer.parameters for layer in port.shapes) and CAFFEMODEL not in caffe):
         absent["definition"] = "reads Caffe's own .prototxt and .caffemodel only"
     try:
         _write_onnx(port, onnx)
@@ -135,7 +136,7 @@ def beside(port: Port, frozen: Frozen | None, folder: Path, input_shapes: Mappin
         tuple(source.path for source in port.sources),
         dict(input_shapes or {}),
         {blob: makers[blob] for blob in port.network.outputs},
-        absent,
+        absent=absent,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tools.benchmark.engines import ENGINES, FORWARD, Engine, Setting
+from tools.benchmark.engines import ENGINES, FORWARD, FORWARD_BACKWARD, Engine, Setting
 from tools.benchmark.subject import Subject
 from tools.benchmark.worker import Worker
 from weights import Refused
@@ -39,8 +39,8 @@ class Measured:
     """What one engine took for one pass at one batch.
 
     ``turns`` has the seconds of each run, by turn; ``ratio`` is the median over the turns of this engine's time over
-    the first engine's in the same turn; ``difference`` the largest one between their outputs, as a share of the
-    output's largest magnitude.
+    the first engine's in the same turn; ``difference`` the largest one between their outputs (of a backward pass,
+    between the norms of the gradients), as a share of the largest magnitude.
     """
 
     engine: str
@@ -107,6 +107,8 @@ def measure(
                     skipped[engine.name] = "; ".join(refused.reasons)
             for what in plan.passes:
                 able = {worker: values for worker, values in outputs.items() if what in worker.engine.passes}
+                if what == FORWARD_BACKWARD:
+                    able = {worker: [np.array(worker.ask("gradient_norms"))] for worker in able}
                 measured += _take_turns(able, what, batch, plan)
     return measured, skipped
 
