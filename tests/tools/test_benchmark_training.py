@@ -28,6 +28,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 class TestTheTable:
+    @pytest.mark.slow
     def test_has_every_engine_forward_and_those_with_gradients_backward(self, golden, tmp_path, capsys):
         pytest.importorskip("matplotlib")
         pytest.importorskip("PIL")
@@ -52,6 +53,7 @@ class TestTheTable:
             assert min(drawn.size) > 200
             assert len(np.unique(np.asarray(drawn.convert("RGB")).reshape(-1, 3), axis=0)) > 10
 
+    @pytest.mark.slow
     def test_of_one_of_the_family_is_tensorflows_own(self, tmp_path, capsys):
         table = tmp_path / "steps.csv"
         assert main(["training", "caffenet", "--batch", "1", "--steps", "1", "--csv", str(table)]) == 0
