@@ -1,13 +1,15 @@
-"""The command line: python -m tools.benchmark conversion|inference ..."""
+"""The command line: python -m tools.benchmark conversion|inference|training ..."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from converter.exit_code import DIFFERS, DONE, exit_code
+from tools.arguments import count
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     conversion = commands.add_parser("conversion", help="time and memory of whole conversions")
     conversion.add_argument("definition", metavar="DEFINITION", help="the net's .prototxt")
     conversion.add_argument("weights", metavar="WEIGHTS", help="its .caffemodel")
-    conversion.add_argument("--runs", type=_count, default=5, help="runs of each command (default: 5)")
+    conversion.add_argument("--runs", type=count, default=5, help="runs of each command (default: 5)")
 
     inference = commands.add_parser("inference", help="a frozen graph beside the other engines that are installed")
     inference.add_argument(
@@ -28,18 +30,37 @@ def parser() -> argparse.ArgumentParser:
         help="definition and weights, and a frozen graph (.pb) to take instead of one converted here; "
         "a frozen graph alone is timed alone",
     )
-    inference.add_argument("--batch", type=_count, nargs="+", default=[1, 16], help="pictures a run (default: 1 16)")
-    inference.add_argument("--turns", type=_count, default=10, help="turns of each engine (default: 10)")
-    inference.add_argument("--runs", type=_count, default=5, help="runs in a turn (default: 5)")
-    inference.add_argument("--threads", type=_count, default=2, help="threads of each engine (default: 2)")
+    inference.add_argument("--batch", type=count, nargs="+", default=[1, 16], help="pictures a run (default: 1 16)")
+    inference.add_argument("--turns", type=count, default=10, help="turns of each engine (default: 10)")
+    inference.add_argument("--runs", type=count, default=5, help="runs in a turn (default: 5)")
+    _add_device(inference)
     inference.add_argument("--csv", metavar="FILE", help="write every run's seconds there too")
+
+    training = commands.add_parser("training", help="forward, and forward-backward: the gradient of every variable")
+    training.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="definition, with weights or without; or a name of the AlexNet family",
+    )
+    training.add_argument("--batch", type=count, nargs="+", default=[1, 16], help="pictures a step (default: 1 16)")
+    training.add_argument("--steps", type=count, default=100, help="steps that count, after 10 (default: 100)")
+    _add_device(training)
+    training.add_argument("--csv", metavar="FILE", help="write every step's seconds there too")
+    training.add_argument("--plot", metavar="FILE.png", help="draw the table there")
     return parser
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a count of 1 or more")
-    return int(text)
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--threads", type=count, default=2, help="threads of each engine (default: 2)")
+    command.add_argument("--device", type=_device, default="cpu", metavar="cpu|gpu[:N]", help="default: cpu")
+    command.add_argument("--tf32", action="store_true", help="let a GPU round factors to TF32")
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"cpu|gpu(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no device; expected cpu, gpu or gpu:N")
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,9 +77,16 @@ def run(arguments: argparse.Namespace) -> int:
         conversion.run(Path(arguments.definition), Path(arguments.weights), arguments.runs)
         return DONE
 
-    from tools.benchmark import inference
+    from tools.benchmark import inference, training
+    from tools.benchmark.engines import Setting
+    from tools.benchmark.turns import Plan
 
-    plan = inference.Plan(tuple(arguments.batch), arguments.turns, arguments.runs, arguments.threads)
+    setting = Setting(arguments.threads, arguments.device, arguments.tf32)
+    if arguments.command == "training":
+        same = training.run(arguments.sources, arguments.batch, arguments.steps, setting, arguments.csv, arguments.plot)
+        return DONE if same else DIFFERS
+
+    plan = Plan(tuple(arguments.batch), arguments.turns, arguments.runs, setting)
     return DONE if inference.run(arguments.sources, plan, arguments.csv) else DIFFERS
 
 

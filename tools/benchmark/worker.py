@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
-from tools.benchmark.engines import Engine
+from tools.benchmark.engines import FORWARD, FORWARD_BACKWARD, Engine, Setting
 from tools.benchmark.subject import Subject
 from weights import Refused
 
@@ -18,16 +19,16 @@ from weights import Refused
 class Worker:
     """Runs an engine on request and waits, idle, while the others have their turn. Use it in a ``with``."""
 
-    def __init__(self, engine: type[Engine], subject: Subject, threads: int) -> None:
+    def __init__(self, engine: type[Engine], subject: Subject, setting: Setting) -> None:
         """Starts the process. Raises Refused with the reason where the engine can't load the network."""
         self.engine = engine
         context = multiprocessing.get_context("spawn")
         self._connection, far_end = context.Pipe()
-        self._process = context.Process(target=_serve, args=(far_end, engine, subject, threads), daemon=True)
+        self._process = context.Process(target=_serve, args=(far_end, engine, subject, setting), daemon=True)
         self._process.start()
         far_end.close()
         try:
-            self.version: str = self._answer()
+            self.version, self.device = self._answer()
         except Refused:
             self.close()
             raise
@@ -37,14 +38,16 @@ class Worker:
 
         Raises Refused with the reason where it can't run them.
         """
-        return self._ask(inputs)
+        return self.ask("outputs", inputs)
 
-    def time(self, runs: int) -> list[float]:
+    def time(self, runs: int, what: str = FORWARD) -> list[float]:
         """Returns the seconds that each of ``runs`` runs took, after one that is not counted: it finds the caches as
-        another engine left them."""
-        return self._ask(runs)
+        another engine left them. ``what`` is FORWARD or FORWARD_BACKWARD."""
+        return self.ask("seconds", runs, what)
 
-    def _ask(self, request: Any) -> Any:
+    def ask(self, *request: Any) -> Any:
+        """Returns what the process answers: to one of REQUESTS, or to a method of its engine. Raises Refused with the
+        reason where it can't."""
         with suppress(BrokenPipeError):  # its end is told by _answer
             self._connection.send(request)
         return self._answer()
@@ -72,20 +75,21 @@ class Worker:
         self.close()
 
 
-def _serve(connection: Connection, engine: type[Engine], subject: Subject, threads: int) -> None:
-    """Answers a Worker until it hangs up: first with the engine's version, then with outputs where it sends inputs
-    and with seconds where it sends a number of runs; with the error where the engine raises one."""
+def _serve(connection: Connection, engine: type[Engine], subject: Subject, setting: Setting) -> None:
+    """Answers a Worker until it hangs up: first with the engine's version and device, then to each request; with the
+    error where the engine raises one."""
     with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         try:
-            runner = engine(subject, threads)
+            runner = engine(subject, setting)
+            connection.send((runner.version(), runner.device()))
         except Exception as error:
             connection.send(_told(error))
             return
-        connection.send(runner.version())
         while True:
-            request = connection.recv()
+            name, *arguments = connection.recv()
             try:
-                connection.send(_outputs(runner, request) if isinstance(request, dict) else _seconds(runner, request))
+                answer = REQUESTS[name](runner, *arguments) if name in REQUESTS else getattr(runner, name)(*arguments)
+                connection.send(answer)
             except Exception as error:
                 connection.send(_told(error))
 
@@ -95,14 +99,19 @@ def _outputs(runner: Engine, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
     return runner.in_caffe_layout(runner.run())
 
 
-def _seconds(runner: Engine, runs: int) -> list[float]:
-    runner.run()
+def _seconds(runner: Engine, runs: int, what: str) -> list[float]:
+    once = {FORWARD: runner.run, FORWARD_BACKWARD: runner.run_backward}[what]
+    once()
     seconds = []
     for _ in range(runs):
         start = time.perf_counter()
-        runner.run()
+        once()
         seconds.append(time.perf_counter() - start)
     return seconds
+
+
+REQUESTS: dict[str, Callable[..., Any]] = {"outputs": _outputs, "seconds": _seconds}
+"""What a Worker may ask for beside its engine's own methods."""
 
 
 def _told(error: Exception) -> Exception:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.exit_code import exit_code
+from tools.arguments import count, count_or_none
 
 _HELP = """\
 Records what a Caffe network computes on pictures: a file that a port can be held against where neither Caffe nor the
@@ -57,18 +58,6 @@ def add_pictures(parser: argparse.ArgumentParser, required: bool = False, engine
     add("--batch", type=count, metavar="N", help="pictures that are run at once")
     add("--input-shape", action="append", default=[], metavar="BLOB=N,C,H,W", help="shape of an input that the "
         "definition leaves open")  # fmt: skip
-
-
-def count(text: str) -> int:
-    """Returns a count of 1 or more, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a count of 1 or more")
-    return int(text)
-
-
-def count_or_none(text: str) -> int:
-    """Returns a count of 0 or more, for argparse."""
-    return 0 if text == "0" else count(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

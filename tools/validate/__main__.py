@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.exit_code import exit_code
-from tools.record.__main__ import add_pictures, count
+from tools.arguments import count
+from tools.record.__main__ import add_pictures
 
 _HELP = """\
 Holds a port against Caffe's truth, picture by picture and layer by layer, and names the first layer that differs.
@@ -56,6 +57,10 @@ def parser() -> argparse.ArgumentParser:
         "forward pass is timed; with --save-program, those that can be timed later")  # fmt: skip
     add("--device", default="auto", metavar="auto|cpu|gpu[:N]", help="where to run (default: a GPU if there is one)")
     add("--tf32", action="store_true", help="let a GPU round factors to TF32, which comparisons do without")
+    add("--timings", action="store_true", help="time the port too, layer by layer, and beside it every other engine "
+        "that is installed, which need DEFINITION and WEIGHTS as SOURCES")  # fmt: skip
+    add("--timing-batch", type=count, nargs="+", default=[1, 16], metavar="N", help="pictures a pass (default: 1 16)")
+    add("--timing-tf32", action="store_true", help="let a GPU round factors to TF32 while it is timed")
     add("--json", type=Path, metavar="FILE", help="write the report there as JSON")
     add("--junit", type=Path, metavar="FILE", help="write the report there as JUnit's XML")
     add("--html", type=Path, metavar="FILE", help="write the report there as one page that holds all it shows")

@@ -101,7 +101,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class EngineTiming:
-    """An engine's forward passes at one batch: seconds a pass, after a warm-up, taken in turns with the others."""
+    """An engine's forward passes at one batch: seconds a pass, after a warm-up, taken in turns with the others.
+
+    ``ratio`` is its time over the port's own (the median over the turns); ``difference`` the largest one between its
+    outputs and the port's, as a share of the output's largest magnitude.
+    """
 
     engine: str
     version: str
@@ -110,6 +114,8 @@ class EngineTiming:
     runs: int
     median: float
     p95: float
+    ratio: float = 1.0
+    difference: float = 0.0
 
     @property
     def pictures_per_second(self) -> float:
@@ -120,7 +126,8 @@ class EngineTiming:
 @dataclass(frozen=True)
 class LayerTiming:
     """What a layer of the port's graph takes, in seconds a pass; ``share`` of all layers' time; ``flops`` are the
-    floating point operations of a pass by the layer's definition, 0 where they are not known."""
+    floating point operations of a pass that multiply by weights or add such products, 0 where there are none. A layer
+    that TensorFlow fuses into the one before it takes 0 seconds."""
 
     layer: str
     type: str
@@ -137,7 +144,7 @@ class LayerTiming:
 @dataclass(frozen=True)
 class Timings:
     """How long forward passes take. ``settings`` are facts for people: device, threads, TF32, XLA; ``layers`` are the
-    port's own at ``layers_batch``; ``absent`` is engine -> why it was not timed."""
+    port's own at ``layers_batch``, their shares add up to one; ``absent`` is engine -> why it was not timed."""
 
     engines: tuple[EngineTiming, ...]
     layers: tuple[LayerTiming, ...] = ()

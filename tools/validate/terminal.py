@@ -15,6 +15,7 @@ from rich.text import Text
 
 from tools.validate.comparison import Difference
 from tools.validate.report import AGREES, Guess, LayerResult, Prediction, Report
+from tools.validate.timing_tables import print_timings
 
 SHOWN = 40
 """Pictures in the table; of more, those that agree least."""
@@ -30,6 +31,8 @@ def print_report(report: Report, every_match: bool = False) -> None:
         console.print(_pictures(report))
         console.print(_agreement(report), markup=False)
     console.print(_layers(report, every_match))
+    if report.timings is not None:
+        print_timings(report.timings)
     for line in report.notes:
         console.print(f"note: {line}", markup=False)
     for line in _verdict(report):

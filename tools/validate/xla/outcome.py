@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tools.benchmark.tables import print_table
 from tools.recording import Key, Run, Truth
 from tools.validate.report import EngineTiming, Report, Timings
 from tools.validate.subject import Subject
@@ -22,8 +21,6 @@ from weights import Refused
 
 WARM_UPS, RUNS = 3, 30
 """Forward passes before the clock starts, and those that are timed."""
-
-COLUMNS = ("engine", "version", "device", ">batch", ">median ms", ">p95 ms", ">pictures/s")
 
 
 def settled(arguments: argparse.Namespace) -> argparse.Namespace:
@@ -60,30 +57,14 @@ def with_program(report: Report, subject: Subject, truth: Truth, save: Path | No
         return report
     run = _first(truth)
     engines = tuple(_timed(subject, truth, run, batch) for batch in batches)
-    settings = {"tf32": session.device.tf32, "inputs": "on the device already", "results": "stay on the device"}
+    settings = {
+        "device": session.device.name,
+        "tf32": session.device.tf32,
+        "inputs": "on the device already",
+        "results": "stay on the device",
+        "turns": f"{RUNS} passes, after {WARM_UPS} to warm up",
+    }
     return replace(report, timings=Timings(engines, settings=settings))
-
-
-def print_timings(timings: Timings) -> None:
-    """Prints a table of forward passes."""
-    rows = [
-        (
-            one.engine,
-            one.version,
-            one.device,
-            str(one.batch),
-            f"{one.median * 1e3:.2f}",
-            f"{one.p95 * 1e3:.2f}",
-            f"{one.pictures_per_second:.1f}",
-        )
-        for one in timings.engines
-    ]
-    print_table([f"forward passes, median of {RUNS}; {_spelled(timings)}"], COLUMNS, rows)
-
-
-def _spelled(timings: Timings) -> str:
-    settings = dict(timings.settings)
-    return f"TF32 {'on' if settings.pop('tf32') else 'off'}, " + ", ".join(f"{k} {v}" for k, v in settings.items())
 
 
 def _first(truth: Truth) -> Run:
