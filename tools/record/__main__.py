@@ -42,7 +42,9 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_pictures(parser: argparse.ArgumentParser, required: bool = False, engine: str = "--engine") -> None:
+def add_pictures(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup, required: bool = False, engine: str = "--engine"
+) -> None:
     """Adds the options that say which pictures are run, how they are prepared, and, as ``engine``, what computes."""
     add = parser.add_argument
     add("--images", nargs="+", required=required, metavar="PATH", help="pictures: files, folders, .npy, .npz[:NAME]")

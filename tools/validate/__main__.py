@@ -32,22 +32,46 @@ Exit code: 0 all within tolerance, 1 it differs, 2 could not do it (also: someth
 def parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.validate", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.validate",
+        usage="%(prog)s PORT [DEFINITION WEIGHTS] (--against FILE.h5 | --images PATH ...) [options]",
+        description=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("port", type=Path, nargs="?", metavar="PORT", help="the port under test")
     add("sources", nargs="*", metavar="SOURCE", help="definition and weights, to compute the reference here; beside "
         "--against they let every layer be judged in isolation")  # fmt: skip
-    add("--against", type=Path, metavar="FILE.h5", help="recording that python -m tools.record made")
-    add_pictures(parser, engine="--reference-engine")
     add("--tolerance", action="append", default=[], metavar="[LAYER=]X", help="largest difference over the largest "
         "magnitude (default: 1e-4), of all layers or of one; may repeat")  # fmt: skip
+    add("--quiet", action="store_true", help="print the verdict only")
+    truth = parser.add_argument_group("what it is held against")
+    truth.add_argument("--against", type=Path, metavar="FILE.h5", help="recording that python -m tools.record made")
+    add_pictures(truth, engine="--reference-engine")
+    _add_graph(parser.add_argument_group("a graph of other people's"))
+    _add_device(parser.add_argument_group("what runs it, and how fast"))
+    _add_reports(parser.add_argument_group("reports"))
+    _add_workers(parser.add_argument_group("many pictures"))
+    return parser
+
+
+def _add_graph(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--map", action="append", default=[], metavar="LAYER=TENSOR", help="which tensor is a layer's; may repeat")
     add("--input", action="append", default=[], metavar="[BLOB=]TENSOR", help="which placeholder is the input")
     add("--output", action="append", default=[], metavar="[BLOB=]TENSOR", help="which tensor is the output")
     add("--feed", action="append", default=[], metavar="NAME=X", help="number for another placeholder: keep_prob=1")
     add("--weights", type=Path, metavar="FILE", help="weights of a .py source, where they are not beside it")
     add("--trust", action="store_true", help="run a graph that touches files, other machines or Python")
+
+
+def _add_device(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--device", default="auto", metavar="auto|cpu|gpu[:N]", help="where to run (default: a GPU if there is one)")
+    add("--tf32", action="store_true", help="let a GPU round factors to TF32, which comparisons do without")
+    add("--timings", action="store_true", help="time the port too, layer by layer, and beside it every other engine "
+        "that is installed, which need DEFINITION and WEIGHTS")  # fmt: skip
+    add("--timing-batch", type=count, nargs="+", default=[1, 16], metavar="N", help="pictures a pass (default: 1 16)")
+    add("--timing-tf32", action="store_true", help="let a GPU round factors to TF32 while it is timed")
     add("--engine", choices=("tensorflow", "xla"), default="tensorflow", help="what runs the port: TensorFlow "
         "(default) or XLA through JAX, with the graph's own program as TensorFlow lowers it")  # fmt: skip
     add("--save-program", type=Path, metavar="FILE.h5", help="write the XLA programs there, weights beside them")
@@ -55,26 +79,26 @@ def parser() -> argparse.ArgumentParser:
         "TensorFlow")  # fmt: skip
     add("--program-batch", type=count, nargs="+", default=[], metavar="N", help="batches at which the program's "
         "forward pass is timed; with --save-program, those that can be timed later")  # fmt: skip
-    add("--device", default="auto", metavar="auto|cpu|gpu[:N]", help="where to run (default: a GPU if there is one)")
-    add("--tf32", action="store_true", help="let a GPU round factors to TF32, which comparisons do without")
-    add("--timings", action="store_true", help="time the port too, layer by layer, and beside it every other engine "
-        "that is installed, which need DEFINITION and WEIGHTS as SOURCES")  # fmt: skip
-    add("--timing-batch", type=count, nargs="+", default=[1, 16], metavar="N", help="pictures a pass (default: 1 16)")
-    add("--timing-tf32", action="store_true", help="let a GPU round factors to TF32 while it is timed")
-    add("--json", type=Path, metavar="FILE", help="write the report there as JSON")
-    add("--junit", type=Path, metavar="FILE", help="write the report there as JUnit's XML")
+
+
+def _add_reports(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--html", type=Path, metavar="FILE", help="write the report there as one page that holds all it shows")
+    add("--json", type=Path, metavar="FILE", help="write it there as JSON")
+    add("--junit", type=Path, metavar="FILE", help="write it there as JUnit's XML")
     add("--certificate", type=Path, metavar="FILE", help="write a certificate there if the port agrees")
     add("--verify", type=Path, metavar="FILE", help="check a certificate against PORT, and compare again if there is "
         "something to compare with")  # fmt: skip
+
+
+def _add_workers(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--runner", choices=("plain", "ray"), default="plain", help="ray: compare batches by several processes, "
         "on a Ray cluster or on this machine")  # fmt: skip
     add("--workers", type=count, metavar="N", help="processes of --runner ray (default: one for each GPU; without GPUs "
         "one for every four cores, as a session uses several)")  # fmt: skip
     add("--ray-address", metavar="HOST:PORT|auto", help="Ray cluster to join (default: what RAY_ADDRESS says, else one "
         "on this machine for as long as it is used)")  # fmt: skip
-    add("--quiet", action="store_true", help="print the verdict only")
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
