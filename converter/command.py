@@ -27,7 +27,7 @@ def execute(arguments: argparse.Namespace) -> None:
         phase=arguments.phase,
         level=arguments.level,
         stages=arguments.stage,
-        input_shapes=dict(map(_input_shape, arguments.input_shape)),
+        input_shapes=dict(map(input_shape, arguments.input_shape)),
         skip_layers=arguments.skip_layer,
         weights_layout=arguments.weights_layout,
         allow=arguments.allow,
@@ -42,10 +42,10 @@ def execute(arguments: argparse.Namespace) -> None:
     for output in arguments.output:
         check(port, output)
     for output in arguments.output:
-        print(one_line(_describe_file(port, port.save(output))))
+        print(one_line(describe_file(port, port.save(output))))
 
 
-def _describe_file(port: Port, files: list[Path]) -> str:
+def describe_file(port: Port, files: list[Path]) -> str:
     """Returns the line that says what was written: ``alexnet.pb, 232.6 MiB (and alexnet.pb.json)``."""
     size = sum(file.stat().st_size for file in files)
     others = ", ".join(file.name for file in files[1:])
@@ -59,8 +59,8 @@ def _exists(path: Path) -> bool:
     return path.exists() or path.with_name(path.name + ".index").exists()
 
 
-def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """Returns (blob, shape) of ``data=1,3,227,227``."""
+def input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Returns (blob, shape) of ``data=1,3,227,227``. Raises Refused where the text is something else."""
     blob, _, sizes = text.rpartition("=")
     try:
         shape = tuple(int(size) for size in sizes.split(","))

@@ -209,8 +209,19 @@ def without_training(message: NetParameter, inputs: Collection[str]) -> NetParam
     return today
 
 
+def foreign_layers(network: Network) -> list[Node]:
+    """Returns the layers that Caffe does not have."""
+    return [node for node in network.nodes if LAYERS.get(node.layer.type) is not type(node.layer)]
+
+
 def message_of(network: Network) -> NetParameter:
-    """Returns the network as today's definition: undoes ``describe``, defaults left out."""
+    """Returns the network as today's definition: undoes ``describe``, defaults left out.
+
+    Raises Refused where a layer is none of Caffe's, as some of the AlexNet family's are.
+    """
+    foreign = foreign_layers(network)
+    if foreign:
+        raise Refused(*(f"layer '{node.name}': Caffe has no {type(node.layer).__name__}" for node in foreign))
     message = NetParameter(name=network.name)
     for node in network.nodes:
         layer = message.layer.add(name=node.name, type=node.layer.type, bottom=node.bottoms, top=node.tops)

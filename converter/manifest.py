@@ -7,9 +7,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from converter import __version__
-from converter.sources import is_mean
+from converter.describe import foreign_layers, message_of
+from converter.prototxt import print_prototxt
+from converter.sources import Source, is_mean
 from graphs.layers.data import Input, Transform
-from weights import Shape
+from weights import Refused, Shape
 
 if TYPE_CHECKING:
     from converter.port import Port
@@ -46,9 +48,13 @@ def manifest(port: Port, versions: dict[str, str]) -> dict[str, Any]:
         "sources": [{"name": source.name, "sha256": source.sha256} for source in port.sources],
         "versions": {"caffeport": __version__, **versions},
     }
-    preprocessing = {**_preprocessing(port), **_mean(port)}
+    if not foreign_layers(port.network):
+        content["definition"] = print_prototxt(message_of(port.network))
+    preprocessing = {**_preprocessing(port), **_mean(port)} if port.preprocessing is None else port.preprocessing
     if preprocessing:
-        content["preprocessing"] = preprocessing
+        content["preprocessing"] = dict(preprocessing)
+    if port.classes:
+        content["classes"] = list(port.classes)
     if port.waived:
         content["waived"] = list(port.waived)
     if port.names.mapped:
@@ -59,6 +65,20 @@ def manifest(port: Port, versions: dict[str, str]) -> dict[str, Any]:
 def manifest_text(port: Port, versions: dict[str, str]) -> str:
     """Returns the manifest as indented JSON."""
     return json.dumps(manifest(port, versions), indent=1, ensure_ascii=False) + "\n"
+
+
+def stored_manifest(source: Source) -> dict[str, Any]:
+    """Returns the manifest beside a graph's file, {} where there is none. Raises Refused where it is no JSON object."""
+    path = source.path.with_name(source.path.name + ".json")
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Refused(f"{path}: is no manifest of a port: {error}") from error
+    if not isinstance(content, dict):
+        raise Refused(f"{path}: is no manifest of a port: it holds no object")
+    return content
 
 
 def _shape(shape: Shape) -> list[int | None]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converter.caffemodel import LARGEST, write_caffemodel
-from converter.describe import message_of
+from converter.describe import foreign_layers, message_of
 from converter.manifest import manifest_text
 from converter.mean import write_mean
 from converter.prototxt import print_prototxt
@@ -64,6 +64,11 @@ def check(port: Port, path: str | Path) -> None:
         raise Refused(f"{path}: the folder {path.parent} does not exist; make it first")
     if ending == ".binaryproto" and port.mean is None:
         raise Refused(f"{path}: needs a mean picture; give a mean .npy or .binaryproto too")
+    foreign = foreign_layers(port.network) if ending in _IN_CAFFE else []
+    if foreign:
+        node = foreign[0]
+        what = f"layer '{node.name}': Caffe has no {type(node.layer).__name__}"
+        raise Refused(f"{path}: {what}; write a .pb, a .ckpt or a SavedModel")
     needs = any(layer.parameters for layer in port.shapes) and ending not in _WITHOUT_WEIGHTS
     if needs and not port.parameters:
         raise Refused(f"{path}: needs weights; give the net's .caffemodel too")
@@ -159,4 +164,5 @@ _WRITERS: dict[str, Callable[[Port, Path], None]] = {
 }
 _SAVED_MODEL = {"saved_model.pb", "variables", "assets", "assets.extra", "fingerprint.pb"}
 _WITHIN_PROTOBUF = {".pb", ".caffemodel"}
+_IN_CAFFE = {".caffemodel", ".caffemodel.h5", ".h5", ".prototxt", ".py"}
 _WITHOUT_WEIGHTS = {".py", ".prototxt", ".binaryproto"}

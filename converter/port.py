@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from converter.bind import Bound, bind
 from converter.caffe_pb2 import NetParameter
 from converter.caffemodel import parse_caffemodel
 from converter.describe import Description, Request, describe, without_training
+from converter.manifest import stored_manifest
 from converter.mean import read_mean
 from converter.prototxt import parse_prototxt
 from converter.read_weights import read_weights
 from converter.rules import State
-from converter.sources import CAFFEMODEL, DEFINITION, Source, decoded, is_mean, recognise
+from converter.sources import CAFFEMODEL, CHECKPOINT, DEFINITION, FROZEN, Source, decoded, is_mean, recognise
 from converter.upgrade import upgrade
 from graphs.names import Names, name_values
 from graphs.network import Network, Shapes, infer
@@ -32,7 +33,8 @@ class Port:
 
     ``parameters`` is variable name -> parameter, empty where no weights were given; ``notes`` are lines that the
     user should see; ``waived`` the fields that were passed over on request; ``sources`` the files that it was made
-    from; ``mean`` a mean picture (C, H, W) among them, or None.
+    from; ``mean`` a mean picture (C, H, W) among them, or None; ``classes`` the names of what its scores stand for, ()
+    where nobody says; ``preprocessing`` what its manifest states instead of what the definition does, None for that.
     """
 
     network: Network
@@ -43,6 +45,8 @@ class Port:
     waived: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
     mean: np.ndarray | None = field(default=None, repr=False)
+    classes: tuple[str, ...] = ()
+    preprocessing: Mapping[str, Any] | None = None
 
     def save(self, path: str | Path) -> list[Path]:
         """Writes the port in the form that the path's ending says, whole or not at all; returns the files written.
@@ -69,7 +73,8 @@ def convert(
     allow: Iterable[str] = (),
 ) -> Port:
     """Returns the port of a definition and, where they are among the ``paths``, its weights and its mean picture; in
-    any order. A .caffemodel alone brings the definition that it was trained with.
+    any order. A .caffemodel alone brings the definition that it was trained with; a frozen graph or a checkpoint that
+    this project wrote has its own in the manifest beside it.
 
     ``phase`` is TEST or TRAIN, and with ``level`` and ``stages`` says which layers run; ``input_shapes`` is blob ->
     shape in Caffe's layout; layers in ``skip_layers`` are left to their fillers; ``weights_layout`` is "caffe" or
@@ -89,7 +94,13 @@ def convert(
     notes = [f"{definition.path}: {note}" for note in described.notes]
     notes += [f"{weights.path}: {note}" for note in bound.notes] if weights is not None else []
     picture = _placed(mean, lambda: read_mean(mean)) if mean is not None else None
-    return Port(described.network, shapes, names, bound.parameters, tuple(notes), described.waived, sources, picture)
+    classes = tuple(stored_manifest(definition).get("classes", ())) if definition.kind in _WITH_MANIFEST else ()
+    return Port(
+        described.network, shapes, names, bound.parameters, tuple(notes), described.waived, sources, picture, classes
+    )
+
+
+_WITH_MANIFEST = (FROZEN, CHECKPOINT)
 
 
 def _sort(sources: tuple[Source, ...]) -> tuple[Source, Source | None, Source | None]:
@@ -101,6 +112,8 @@ def _sort(sources: tuple[Source, ...]) -> tuple[Source, Source | None, Source | 
         if len(found) > 1:
             raise Refused(f"{' and '.join(str(source.path) for source in found)}: both are {what}; give one")
     if not definitions and weights and weights[0].kind == CAFFEMODEL:
+        definitions = weights
+    if not definitions and weights and weights[0].kind in _WITH_MANIFEST and stored_manifest(weights[0]):
         definitions = weights
     if not definitions:
         named = f"{sources[0].path}: " if sources else ""
@@ -119,6 +132,11 @@ def _read_network(source: Source, request: Request) -> tuple[Description, Shapes
 def _definition(source: Source, request: Request) -> NetParameter:
     if source.kind == DEFINITION:
         return upgrade(parse_prototxt(decoded(source.data)))
+    if source.kind in _WITH_MANIFEST:
+        text = stored_manifest(source).get("definition")
+        if not isinstance(text, str):
+            raise Refused("its manifest holds no definition; give the net's .prototxt too")
+        return upgrade(parse_prototxt(text))
     carried = parse_caffemodel(source.data).definition
     if not any(layer.bottom for layer in (*carried.layer, *carried.layers)):
         raise Refused("holds weights without a definition; give the net's .prototxt too")

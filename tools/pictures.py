@@ -17,7 +17,7 @@ from weights import Refused, Shape
 
 @dataclass(frozen=True, eq=False)
 class Preparation:
-    """How a picture becomes input of ``channels`` (1: grey; 3: B, G, R), ``height`` and ``width``.
+    """How a picture becomes input of ``channels`` (1: grey; 3: in ``channel_order``), ``height`` and ``width``.
 
     It is brought to ``resize`` (height, width), and the middle of that is used. From its values, 0 to 255, ``mean`` is
     subtracted (C, or H, W, C of the input's size), and the rest is multiplied by ``scale``.
@@ -29,6 +29,7 @@ class Preparation:
     resize: tuple[int, int]
     mean: np.ndarray
     scale: float
+    channel_order: str = "BGR"
 
     def read(self, path: Path) -> np.ndarray:
         """Returns the picture in ``path`` in the input's size, uint8 (H, W, C). Raises Refused where it is none."""
@@ -38,7 +39,8 @@ class Preparation:
             raise Refused(f"{path}: {error.strerror or error}") from error
         except Refused as refused:
             raise refused if "needs Pillow" in str(refused) else refused.within(str(path)) from refused
-        return _middle(resized(picture, self.resize), self.height, self.width)
+        middle = _middle(resized(picture, self.resize), self.height, self.width)
+        return middle[:, :, ::-1] if self.channel_order == "RGB" else middle
 
     def fed(self, pictures: np.ndarray) -> np.ndarray:
         """Returns uint8 (N, H, W, C) as the network's graph reads it, float32."""
@@ -79,7 +81,8 @@ def prepare(
         if mean.shape[1:] != size:
             raise Refused(f"pictures are brought to {spell(size)}, but the mean is {spell(mean.shape[1:])}")
         mean = _middle(np.moveaxis(mean, 0, -1), height, width)
-    return Preparation(channels, height, width, size, mean, stated.get("scale", 1.0) if scale is None else scale)
+    order = stated.get("channel_order", "BGR")
+    return Preparation(channels, height, width, size, mean, stated.get("scale", 1.0) if scale is None else scale, order)
 
 
 def _check(stated: Mapping[str, Any], channels: int, size: tuple[int, int]) -> None:

@@ -34,6 +34,8 @@ class KeepDropout(Layer):
     feeds its step there resumes with the very same numbers; None leaves the choice to TensorFlow's own generator.
     """
 
+    type = "KeepDropout"
+
     keep_prob: Any = 1.0
     seed: Tensor | None = None
     salt: int = 0
@@ -59,6 +61,8 @@ class BatchNormalization(Layer):
     then also move the averages, or the averages. What moves them is in the graph's UPDATE_OPS: run it beside the
     training step. ``momentum`` and ``eps`` default to what ``tf.layers.batch_normalization`` has.
     """
+
+    type = "BatchNormalization"
 
     is_training: Any = False
     momentum: float = 0.99

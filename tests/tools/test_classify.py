@@ -155,6 +155,11 @@ def test_three_channels_are_b_g_r(colored):
     assert fed[0, 2].tolist() == [202, 102, 10]
 
 
+def test_three_channels_are_r_g_b_where_that_is_stated(colored):
+    fed = prepare((-1, 3, 4, 6), {"channel_order": "RGB"}).read(colored)
+    assert fed[3, 5].tolist() == [13, 105, 208]
+
+
 def test_one_channel_is_grey(colored):
     fed = prepare((-1, 1, 4, 6), {}).read(colored)
     assert fed.shape == (4, 6, 1)

@@ -81,7 +81,7 @@ def check_output(output: Path, inputs: Iterable[str | Path | None] = ()) -> None
 def read_network(sources: Sequence[str], engine: str, shapes: Sequence[str]) -> tuple[Port, Engine]:
     """Returns the network in files, and what runs it. Raises Refused where it has no weights."""
     from converter import convert
-    from converter.command import _input_shape as input_shape
+    from converter.command import input_shape
 
     port = convert(*sources, input_shapes=dict(map(input_shape, shapes)))
     if any(layer.parameters for layer in port.shapes) and not port.parameters:
@@ -97,12 +97,14 @@ def live_truth(port: Port, engine: Engine, arguments: argparse.Namespace, keep: 
     for line in remarks:
         note(line)
     labels = read_labels(arguments.labels) if arguments.labels else ()
-    mean, file = _mean(arguments)
+    mean, file = mean_of(arguments)
     asked = Asked(mean, file, arguments.scale, arguments.channel_order, arguments.resize, arguments.crop)
     return live(port, engine, pictures, asked, labels, arguments.batch, keep, sample)
 
 
-def _mean(arguments: argparse.Namespace) -> tuple[np.ndarray | None, str]:
+def mean_of(arguments: argparse.Namespace) -> tuple[np.ndarray | None, str]:
+    """Returns the mean that the command line gives, (C,) or (C, H, W), and the name of its file, "" for numbers; None
+    where it is silent. Raises Refused where it is neither."""
     if arguments.mean and arguments.mean_file:
         raise Refused("--mean and --mean-file: give one of them")
     if arguments.mean_file:

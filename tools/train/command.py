@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converter.command import _describe_file as describe_file
-from converter.command import _input_shape as input_shape
+from converter.command import describe_file, input_shape
 from converter.outputs import check
 from graphs.tensorflow1 import tensorflow1
 from tools.train.arrays import Arrays, check_arrays, read_arrays

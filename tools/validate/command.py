@@ -124,7 +124,7 @@ def _timed(arguments: argparse.Namespace, report: Report, bench: Bench) -> Repor
 
 
 def _timings(arguments: argparse.Namespace, bench: Bench) -> Timings:
-    from converter.command import _input_shape as input_shape
+    from converter.command import input_shape
     from tools.validate.timing import timings
 
     shapes = dict(map(input_shape, arguments.input_shape))

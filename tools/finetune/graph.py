@@ -1,0 +1,287 @@
+"""The graph of a fine-tuning: a network as it trains and as it is tested, over the same variables."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from converter.port import Port
+from graphs.alexnet.training_layers import BatchNormalization
+from graphs.layers.normalization import BatchNorm
+from graphs.network import Node
+from graphs.tensorflow1 import tensorflow1
+from tools.finetune.head import Head
+from tools.training.trainable import Trainable, add_network, assign, rates
+from weights import Parameter, Refused
+from weights.stored import TENSORFLOW
+
+NOT_FINITE = "what training follows is no finite number"
+TOP = 5
+"""The best so many classes count as right beside the best one, where there are more."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How weights follow their gradients.
+
+    ``optimizer`` is sgd (with ``momentum``) or adam. Weights of two axes and more are drawn to zero: ``weight_decay``
+    times the weight joins its gradient, so that the learning rate multiplies it once. Layers in ``multipliers`` learn
+    so many times as fast.
+    """
+
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    multipliers: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A variable that learns: its layer, how many times as fast, and how strongly it is drawn to zero."""
+
+    variable: Any
+    layer: str
+    rate: float
+    decay: float
+
+
+@dataclass(frozen=True, eq=False)
+class Tower:
+    """The network once in the graph. ``network.loss`` is the mean over the batch; ``losses``, ``right`` and
+    ``among_top`` are of each picture, the last one None where there are not more than ``TOP`` classes."""
+
+    network: Trainable
+    losses: Any
+    right: Any
+    among_top: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """All that a session runs. ``images`` (N, H, W, C) and ``labels`` (N,) are fed; for a training step also ``rate``
+    and ``seed``, two whole numbers that alone decide what dropout drops.
+
+    ``gradients`` are of the mean loss alone, without weight decay, by variable name. ``update`` changes weights, unless
+    the loss or a gradient is not finite: then it fails, and nothing is changed. ``norm`` is the length of all gradients
+    together.
+    """
+
+    graph: Any
+    images: Any
+    labels: Any
+    rate: Any
+    seed: Any
+    training: Tower
+    testing: Tower
+    variables: Mapping[str, Any]
+    trained: tuple[Trained, ...]
+    gradients: Mapping[str, Any]
+    norm: Any
+    update: Any
+
+    def arrays(self, session: Any) -> dict[str, np.ndarray]:
+        """Returns the network's variables as they are, in TensorFlow's layout."""
+        return session.run(dict(self.variables))
+
+
+def build_graph(port: Port, head: Head, layers: Collection[str], learning: Learning) -> Graph:
+    """Returns the graph that trains ``layers`` of a port, and leaves the others alone.
+
+    Batch normalization of a layer among ``layers`` uses the batch's own statistics and moves its averages; elsewhere
+    it uses the averages. Dropout is active wherever the definition has it, in training only. Raises Refused where the
+    network does not read one blob of pictures, or is made for one size of batch.
+    """
+    tf = tensorflow1("fine-tuning")
+    blob = pictures_blob(port)
+    with tf.Graph().as_default() as graph:
+        with tf.name_scope("feed"):
+            images = _placeholder(tf, port, blob)
+            labels = tf.placeholder(tf.int64, [None], name="labels")
+            rate = tf.placeholder_with_default(
+                0.0, [], name="learning_rate"
+            )  # a reader of checkpoints need not feed it
+            seed = tf.placeholder(tf.int32, [2], name="seed")
+        training = _tower(tf, _learning(port, layers), head, blob, images, labels, "training", seed)
+        variables = training.network.variables
+        testing = _tower(tf, port, head, blob, images, labels, "", None, variables)  # named as in a port
+        trained = tuple(_trained(port, layers, learning, variables))
+        gradients = _gradients(tf, training.network.loss, trained)
+        with tf.name_scope("update"):
+            norm = tf.linalg.global_norm(list(gradients.values()), name="norm")
+            proofs = [tf.debugging.check_numerics(value, NOT_FINITE) for value in (training.network.loss, norm)]
+            with tf.control_dependencies(proofs):
+                moved = [variables[name].assign(tf.identity(value)) for name, value in training.network.passed.items()]
+                proved = {name: tf.identity(gradient) for name, gradient in gradients.items()}
+            averages = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+            update = tf.group(*_updates(tf, trained, proved, rate, learning), *moved, *averages)
+    return Graph(graph, images, labels, rate, seed, training, testing, variables, trained, gradients, norm, update)
+
+
+def pictures_blob(port: Port) -> str:
+    """Returns the one blob that is fed. Raises Refused where it is not one, no pictures, or made for one batch size."""
+    inputs = port.network.inputs
+    if len(inputs) != 1:
+        raise Refused(f"has {len(inputs)} inputs ({', '.join(inputs)}); expected one, for pictures")
+    ((blob, shape),) = inputs.items()
+    if len(shape) != 4 or shape[1] not in (1, 3):
+        raise Refused(f"input '{blob}' is {'x'.join(map(str, shape))}; expected pictures, N x (1 or 3) x H x W")
+    if not port.shapes.free_batch:
+        raise Refused(f"is made for batches of {shape[0]} by one of its layers; training needs a batch of any size")
+    return blob
+
+
+def _placeholder(tf: Any, port: Port, blob: str) -> Any:
+    _, channels, height, width = port.network.inputs[blob]
+    return tf.placeholder(tf.float32, [None, height, width, channels], name="images")
+
+
+def _learning(port: Port, layers: Collection[str]) -> Port:
+    """Returns the port in phase TRAIN; batch normalization takes the batch's own statistics in ``layers`` alone."""
+    nodes = {layer.node.name: _phased(layer.node, layer.node.name in layers) for layer in port.shapes}
+    shapes = tuple(replace(layer, node=nodes[layer.node.name]) for layer in port.shapes)
+    network = replace(port.network, phase="TRAIN", nodes=tuple(nodes[node.name] for node in port.network.nodes))
+    return replace(port, network=network, shapes=replace(port.shapes, layers=shapes))
+
+
+def _phased(node: Node, learns: bool) -> Node:
+    if isinstance(node.layer, BatchNorm) and not learns:
+        return replace(node, layer=replace(node.layer, use_global_stats=True))
+    if isinstance(node.layer, BatchNormalization):
+        return replace(node, layer=replace(node.layer, is_training=learns))
+    return node
+
+
+def _tower(
+    tf: Any,
+    port: Port,
+    head: Head,
+    blob: str,
+    images: Any,
+    labels: Any,
+    scope: str,
+    seed: Any,
+    variables: Mapping[str, Any] | None = None,
+) -> Tower:
+    network = add_network(
+        tf,
+        port.network,
+        port.shapes,
+        port.names,
+        inputs={blob: images},
+        variables=variables,
+        seed=seed,
+        scope=scope,
+    )
+    with tf.name_scope(f"{scope or 'testing'}/loss/"):
+        ((scores),) = (tensor for (layer, _), tensor in network.tops.items() if layer == head.scores)
+        scores = tf.reshape(scores, [-1, len(port.classes)])
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=scores)
+        right = tf.equal(tf.argmax(scores, axis=1), labels)
+        among = tf.math.in_top_k(predictions=scores, targets=labels, k=TOP) if len(port.classes) > TOP else None
+        return Tower(replace(network, loss=tf.reduce_mean(losses)), losses, right, among)
+
+
+def _trained(
+    port: Port, layers: Collection[str], learning: Learning, variables: Mapping[str, Any]
+) -> Iterable[Trained]:
+    """Yields the variables that learn, each once."""
+    stated = rates(port.shapes, port.names)
+    found: dict[str, Trained] = {}
+    for layer, names in zip(port.shapes, port.names.variables):
+        if layer.node.name not in layers:
+            continue
+        factor = (learning.multipliers or {}).get(layer.node.name, 1.0)
+        for name, spec in zip(names, layer.parameters):
+            if name not in found and stated[name].lr_mult * factor and spec.name not in AVERAGES:
+                decay = learning.weight_decay * stated[name].decay_mult if len(spec.layout.caffe) > 1 else 0.0
+                found[name] = Trained(variables[name], layer.node.name, stated[name].lr_mult * factor, decay)
+    return found.values()
+
+
+AVERAGES = ("moving_mean", "moving_variance")
+"""What ``tf.layers`` calls the averages of batch normalization, which no gradient moves."""
+
+
+def _gradients(tf: Any, loss: Any, trained: tuple[Trained, ...]) -> dict[str, Any]:
+    """Returns variable name -> the loss's gradient. Raises Refused for a layer that the scores do not depend on."""
+    found = tf.gradients(loss, [one.variable for one in trained], name="gradients")
+    unused = [one.layer for one, gradient in zip(trained, found) if gradient is None]
+    if unused:
+        raise Refused(f"--train-layers: the scores do not depend on {', '.join(dict.fromkeys(unused))}")
+    return {one.variable.op.name: tf.convert_to_tensor(gradient) for one, gradient in zip(trained, found)}
+
+
+def _updates(
+    tf: Any, trained: tuple[Trained, ...], gradients: Mapping[str, Any], rate: Any, learning: Learning
+) -> Iterable[Any]:
+    """Yields operations that change the weights."""
+    if learning.optimizer == "sgd" and learning.momentum:
+        yield from (_momentum(tf, one, gradients[one.variable.op.name], rate, learning.momentum) for one in trained)
+        return
+    decayed = _decayed(tf, trained, gradients)
+    for factor in sorted({one.rate for one in trained}):
+        kind = tf.train.AdamOptimizer if learning.optimizer == "adam" else tf.train.GradientDescentOptimizer
+        own = [one.variable for one in trained if one.rate == factor]
+        yield kind(rate * factor).apply_gradients([(decayed[variable.op.name], variable) for variable in own])
+
+
+def _momentum(tf: Any, one: Trained, gradient: Any, rate: Any, momentum: float) -> Any:
+    """Returns the operation v = momentum * v + gradient + decay * w; w = w - rate * v.
+
+    The decay joins v where it lies, divided by the momentum that is about to multiply it: a sum with the gradient would
+    take memory for a copy of the weights.
+    """
+    zeros = tf.zeros_initializer()
+    slot = tf.get_variable(f"{one.variable.op.name}/Momentum", one.variable.shape, initializer=zeros, trainable=False)
+    before = [gradient]
+    if one.decay:
+        with tf.control_dependencies(before):
+            alpha = -one.decay / momentum
+            before = [
+                tf.raw_ops.ResourceApplyGradientDescent(var=slot.handle, alpha=alpha, delta=one.variable.read_value())
+            ]
+    with tf.control_dependencies(before):
+        return tf.raw_ops.ResourceApplyMomentum(
+            var=one.variable.handle, accum=slot.handle, lr=rate * one.rate, grad=gradient, momentum=momentum
+        )
+
+
+def _decayed(tf: Any, trained: tuple[Trained, ...], gradients: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the gradients with what draws weights to zero, one after the other: each takes memory for a copy of its
+    weights, and all at once would take as much as the network."""
+    found: dict[str, Any] = {}
+    before: list[Any] = []
+    for one in trained:
+        name = one.variable.op.name
+        found[name] = gradients[name]
+        if one.decay:
+            with tf.control_dependencies([*before, gradients[name]]):
+                found[name] = gradients[name] + one.decay * one.variable
+            before = [found[name]]
+    return found
+
+
+def load(session: Any, graph: Graph, parameters: Iterable[Parameter]) -> None:
+    """Gives every variable of the graph its first value: the network's from ``parameters``, the optimizer's own."""
+    tf = tensorflow1("fine-tuning")
+    with graph.graph.as_default():
+        own = {id(variable) for variable in graph.variables.values()}
+        session.run([one.initializer for one in tf.global_variables() if id(one) not in own])
+    for parameter in parameters:
+        assign(session, graph.variables, {parameter.name: parameter.tensorflow()})
+
+
+def with_arrays(port: Port, arrays: Mapping[str, np.ndarray]) -> Port:
+    """Returns the port with other numbers, which lie in TensorFlow's layout."""
+    parameters = {
+        name: Parameter(name, known.layout, arrays[name], TENSORFLOW) for name, known in port.parameters.items()
+    }
+    return replace(port, parameters=parameters)
+
+
+def trainable_layers(port: Port) -> list[str]:
+    """Returns the layers that have weights, in the network's order."""
+    return [layer.node.name for layer in port.shapes if layer.parameters]
