@@ -62,8 +62,8 @@ def pictures(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 class Steps:
     """A graph with a session, and steps in it."""
 
-    def __init__(self, port: Port, layers: list[str], learning: Learning) -> None:
-        self.graph: Graph = build_graph(port, head_of(port), layers, learning)
+    def __init__(self, port: Port, layers: list[str], learning: Learning, devices: tuple[str, ...] = ()) -> None:
+        self.graph: Graph = build_graph(port, head_of(port), layers, learning, devices=devices)
         tf = tensorflow1("the tests")
         self.session = tf.Session(graph=self.graph.graph)
         load(self.session, self.graph, port.parameters.values())
@@ -257,3 +257,18 @@ def test_losses_and_their_labels_are_left_out():
     assert [node.name for node in network.nodes] == ["in", "fc", "prob"]
     assert network.inputs == {"data": (5, 1, 7, 7)}
     assert network.outputs == ("prob",)
+
+
+@pytest.mark.parametrize("count", [2, 3, 13])
+def test_a_batch_shared_out_among_devices_teaches_the_same(pictures, agree, count: int):
+    port = a_port({"conv1": conv(4), "relu1": ReLU(), "fc2": dense(3), "prob": Softmax()})
+    found = []
+    for devices in ((), ("/device:CPU:0",) * count):  # 11 pictures: parts differ in size, and of 13 two are empty
+        with closing(Steps(port, ["conv1", "fc2"], Learning(weight_decay=0.05), devices)) as steps:
+            for step in range(3):
+                loss, _ = steps.run([steps.graph.training.network.loss, steps.graph.update], pictures, step=step)
+            found.append((loss, steps.arrays()))
+    (loss, alone), (shared_loss, together) = found
+    assert shared_loss == pytest.approx(loss, rel=1e-5)
+    for name, array in alone.items():
+        agree(together[name], array, 1e-5, name)

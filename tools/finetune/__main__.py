@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.exit_code import exit_code
-from tools.record.__main__ import count, count_or_none
+from tools.arguments import count, count_or_none
+from tools.training.cluster import add_devices
 
 _HELP = """\
 Teaches a network your own classes, and writes it in every form that the converter writes.
@@ -84,7 +85,8 @@ def parser() -> argparse.ArgumentParser:
     learn("--warmup", type=_number, default=0.0, metavar="N", help="epochs in which the rate rises (default: 0)")
     learn("--seed", type=count_or_none, default=1, metavar="N", help="of first weights, order, crops, dropout")
 
-    run = parser.add_argument_group("run").add_argument
+    run_group = parser.add_argument_group("run")
+    run = run_group.add_argument
     run("--run", type=Path, metavar="FOLDER", help="where checkpoints and TensorBoard's files go (default: the first "
         "output's name with .run)")  # fmt: skip
     run("--resume", action="store_true", help="go on from the latest checkpoint in the --run folder")
@@ -92,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
     run("--threads", type=count, metavar="N", help="processor threads (default: all)")
     run("--deterministic", action="store_true", help="only use TensorFlow's operations that compute the same numbers "
         "at every run, also where others are faster")  # fmt: skip
+    add_devices(run_group)
     run("--model-dir", type=Path, metavar="FOLDER", help="write a SavedModel to FOLDER/1 (SageMaker's SM_MODEL_DIR)")
     run("--output-data-dir", type=Path, metavar="FOLDER", help="write metrics.json there (SM_OUTPUT_DATA_DIR)")
     return parser
@@ -118,15 +121,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code: 0 done, 2 could not do it, or was interrupted (a line on stderr
     says which)."""
 
+    own = _own_arguments(sys.argv[1:] if argv is None else argv)
+
     def run(arguments: argparse.Namespace) -> None:
         from tools.finetune import command  # after parsing: --help waits for no NumPy
         from tools.finetune.sagemaker import defaults
 
         again = parser()
         again.set_defaults(**defaults(again, os.environ))
-        command.run(again.parse_args(argv))
+        command.run(again.parse_args(own))
 
-    return exit_code(parser(), run, argv)
+    return exit_code(parser(), run, own)
+
+
+def _own_arguments(argv: Sequence[str]) -> Sequence[str]:
+    """Returns the arguments without what SageMaker's container repeats there."""
+    if not os.environ.get("SM_HPS"):
+        return argv
+    from tools.finetune.sagemaker import own_arguments
+    from weights import Refused
+
+    try:
+        return own_arguments(argv, os.environ)
+    except Refused:
+        return argv  # what is wrong with SM_HPS is said once these are parsed
 
 
 if __name__ == "__main__":

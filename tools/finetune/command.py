@@ -23,6 +23,7 @@ from tools.finetune.terminal import note, print_summary
 from tools.finetune.training import Outcome, Plan, train
 from tools.record.command import mean_of, read_labels
 from tools.record.preprocessing import Asked
+from tools.training.cluster import lend, read_cluster
 from tools.training.snapshots import numbered
 from weights import Refused
 from weights.refused import one_line
@@ -38,6 +39,10 @@ REQUEST = (
 
 def run(arguments: argparse.Namespace) -> None:
     """Does what the command line asks. Raises Refused where it can't be done, Interrupted where the user ends it."""
+    cluster = read_cluster(arguments)
+    if cluster is not None and not cluster.leads:
+        lend(cluster)
+        return
     outputs = _outputs(arguments)
     folder = _folder(arguments, outputs)
     shapes = dict(map(input_shape, arguments.input_shape))
@@ -73,6 +78,8 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.threads,
             arguments.deterministic,
             {name: getattr(arguments, name) for name in REQUEST},
+            cluster,
+            arguments.all_gpus,
         ),
         arguments.resume,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,13 +14,13 @@ from graphs.layers.normalization import BatchNorm
 from graphs.network import Node
 from graphs.tensorflow1 import tensorflow1
 from tools.finetune.head import Head
-from tools.training.trainable import Trainable, add_network, assign, rates
+from tools.finetune.towers import Tower, joined, tower, towers_on
+from tools.training.cluster import first_of
+from tools.training.trainable import assign, rates
 from weights import Parameter, Refused
 from weights.stored import TENSORFLOW
 
 NOT_FINITE = "what training follows is no finite number"
-TOP = 5
-"""The best so many classes count as right beside the best one, where there are more."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,6 @@ class Trained:
     layer: str
     rate: float
     decay: float
-
-
-@dataclass(frozen=True, eq=False)
-class Tower:
-    """The network once in the graph. ``network.loss`` is the mean over the batch; ``losses``, ``right`` and
-    ``among_top`` are of each picture, the last one None where there are not more than ``TOP`` classes."""
-
-    network: Trainable
-    losses: Any
-    right: Any
-    among_top: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +76,16 @@ class Graph:
         return session.run(dict(self.variables))
 
 
-def build_graph(port: Port, head: Head, layers: Collection[str], learning: Learning) -> Graph:
-    """Returns the graph that trains ``layers`` of a port, and leaves the others alone.
+def build_graph(
+    port: Port,
+    head: Head,
+    layers: Collection[str],
+    learning: Learning,
+    graph: Any = None,
+    devices: Sequence[str] = (),
+) -> Graph:
+    """Returns the graph that trains ``layers`` of a port, and leaves the others alone; built into ``graph``, where one
+    is given. Each batch is shared out among ``devices``, where there are any.
 
     Batch normalization of a layer among ``layers`` uses the batch's own statistics and moves its averages; elsewhere
     it uses the averages. Dropout is active wherever the definition has it, in training only. Raises Refused where the
@@ -96,17 +93,18 @@ def build_graph(port: Port, head: Head, layers: Collection[str], learning: Learn
     """
     tf = tensorflow1("fine-tuning")
     blob = pictures_blob(port)
-    with tf.Graph().as_default() as graph:
+    graph = graph or tf.Graph()
+    with graph.as_default(), first_of(tf, devices):
         with tf.name_scope("feed"):
             images = _placeholder(tf, port, blob)
             labels = tf.placeholder(tf.int64, [None], name="labels")
-            rate = tf.placeholder_with_default(
-                0.0, [], name="learning_rate"
-            )  # a reader of checkpoints need not feed it
+            # A reader of checkpoints need not feed it.
+            rate = tf.placeholder_with_default(0.0, [], name="learning_rate")
             seed = tf.placeholder(tf.int32, [2], name="seed")
-        training = _tower(tf, _learning(port, layers), head, blob, images, labels, "training", seed)
+        towers = towers_on(tf, _learning(port, layers), head, blob, images, labels, seed, devices or ("",))
+        training = towers[0] if len(towers) == 1 else joined(tf, towers)
         variables = training.network.variables
-        testing = _tower(tf, port, head, blob, images, labels, "", None, variables)  # named as in a port
+        testing = tower(tf, port, head, blob, images, labels, "", None, variables)  # named as in a port
         trained = tuple(_trained(port, layers, learning, variables))
         gradients = _gradients(tf, training.network.loss, trained)
         with tf.name_scope("update"):
@@ -154,36 +152,6 @@ def _phased(node: Node, learns: bool) -> Node:
     return node
 
 
-def _tower(
-    tf: Any,
-    port: Port,
-    head: Head,
-    blob: str,
-    images: Any,
-    labels: Any,
-    scope: str,
-    seed: Any,
-    variables: Mapping[str, Any] | None = None,
-) -> Tower:
-    network = add_network(
-        tf,
-        port.network,
-        port.shapes,
-        port.names,
-        inputs={blob: images},
-        variables=variables,
-        seed=seed,
-        scope=scope,
-    )
-    with tf.name_scope(f"{scope or 'testing'}/loss/"):
-        ((scores),) = (tensor for (layer, _), tensor in network.tops.items() if layer == head.scores)
-        scores = tf.reshape(scores, [-1, len(port.classes)])
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=scores)
-        right = tf.equal(tf.argmax(scores, axis=1), labels)
-        among = tf.math.in_top_k(predictions=scores, targets=labels, k=TOP) if len(port.classes) > TOP else None
-        return Tower(replace(network, loss=tf.reduce_mean(losses)), losses, right, among)
-
-
 def _trained(
     port: Port, layers: Collection[str], learning: Learning, variables: Mapping[str, Any]
 ) -> Iterable[Trained]:
@@ -207,7 +175,9 @@ AVERAGES = ("moving_mean", "moving_variance")
 
 def _gradients(tf: Any, loss: Any, trained: tuple[Trained, ...]) -> dict[str, Any]:
     """Returns variable name -> the loss's gradient. Raises Refused for a layer that the scores do not depend on."""
-    found = tf.gradients(loss, [one.variable for one in trained], name="gradients")
+    found = tf.gradients(
+        loss, [one.variable for one in trained], name="gradients", colocate_gradients_with_ops=True
+    )  # each device computes those of its part
     unused = [one.layer for one, gradient in zip(trained, found) if gradient is None]
     if unused:
         raise Refused(f"--train-layers: the scores do not depend on {', '.join(dict.fromkeys(unused))}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from tools.finetune.head import Head
 from tools.finetune.interruption import interruption
 from tools.finetune.schedule import Schedule
 from tools.finetune.state import Epoch, Score, State, manifest_with, read_state
-from tools.finetune.terminal import watched
+from tools.finetune.terminal import note, watched
+from tools.training.cluster import Cluster, session_on
 from tools.training.snapshots import Checkpoints, numbered
 
 
@@ -40,6 +40,8 @@ class Plan:
     threads: int | None
     deterministic: bool
     request: Mapping[str, Any]
+    cluster: Cluster | None = None
+    all_gpus: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +65,11 @@ def train(plan: Plan, resume: bool) -> Outcome:
     tf = tensorflow1("fine-tuning")
     if plan.deterministic:
         tf.config.experimental.enable_op_determinism()
-    graph = build_graph(plan.port, plan.head, plan.layers, plan.learning)
-    threads = plan.threads or 0
-    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
-    with closing(tf.Session(graph=graph.graph, config=config)) as session:  # no default graph: tf.data wants none
+    empty = tf.Graph()  # never the default one: tf.data wants none
+    with session_on(plan.cluster, plan.all_gpus, empty, plan.threads or 0) as (session, devices):
+        if devices:
+            note(f"each batch is shared out among {len(devices)} devices: {', '.join(devices)}")
+        graph = build_graph(plan.port, plan.head, plan.layers, plan.learning, empty, devices)
         with graph.graph.as_default():
             summaries = histograms(graph)
             checkpoints = Checkpoints.of(tf, session, {one.op.name: one for one in tf.global_variables()})

@@ -11,7 +11,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ class Cluster:
         return self.task == 0
 
 
-def add_devices(parser: argparse.ArgumentParser) -> None:
+def add_devices(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Adds the options that say where a training runs."""
     add = parser.add_argument
     add("--all-gpus", action="store_true", help="share each batch out among all GPUs of this machine")
@@ -88,16 +88,21 @@ def lend(cluster: Cluster) -> None:
 
 
 @contextmanager
-def session_on(cluster: Cluster | None, all_gpus: bool, graph: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
+def session_on(
+    cluster: Cluster | None, all_gpus: bool, graph: Any, threads: int = 0
+) -> Iterator[tuple[Any, tuple[str, ...]]]:
     """Yields a session for ``graph`` and the devices that each batch is to be shared out among: () for the one that
-    TensorFlow chooses. The first device holds the variables.
+    TensorFlow chooses. The first device holds the variables. ``threads`` are the processor's, all for 0; neither the
+    session nor the graph becomes the default one.
 
     Raises Refused where machines of the cluster don't answer, or where there are no GPUs and all are asked for.
     """
     tf = tensorflow1("training")
-    config = tf.ConfigProto(allow_soft_placement=True)
+    config = tf.ConfigProto(
+        allow_soft_placement=True, intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads
+    )
     if cluster is None:
-        with tf.Session(graph=graph, config=config) as session:
+        with closing(tf.Session(graph=graph, config=config)) as session:
             gpus = _gpus(session)
             if all_gpus and not gpus:
                 raise Refused("--all-gpus: TensorFlow sees no GPU here; leave it out to train on the CPU")
@@ -105,7 +110,7 @@ def session_on(cluster: Cluster | None, all_gpus: bool, graph: Any) -> Iterator[
         return
     server = _server(tf, cluster)
     _wait_for(cluster)
-    with tf.Session(server.target, graph=graph, config=config) as session:
+    with closing(tf.Session(server.target, graph=graph, config=config)) as session:
         with graph.as_default():
             ends = [_told(tf, task) for task in range(1, len(cluster.hosts))]
         gpus = _gpus(session)
