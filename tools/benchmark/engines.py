@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -167,8 +166,7 @@ class OpenCV(Engine):
 
         self.cv2 = cv2
         cv2.setNumThreads(setting.threads)
-        files = (path for path in (subject.definition, subject.weights) if path)
-        self.net = cv2.dnn.readNetFromCaffe(*map(str, files))
+        self.net = cv2.dnn.readNetFromCaffe(*subject.caffe_files)
         self.makers = subject.makers
 
     def version(self) -> str:
@@ -276,8 +274,7 @@ class Caffe(Engine):
         else:
             caffe.set_device(setting.gpu)
             caffe.set_mode_gpu()
-        weights: tuple[Path, ...] = (subject.weights,) if subject.weights else ()
-        self.net = caffe.Net(*map(str, (subject.definition, *weights)), caffe.TEST)
+        self.net = caffe.Net(*subject.caffe_files, caffe.TEST)
 
     def version(self) -> str:
         return str(getattr(self.caffe, "__version__", "unknown"))

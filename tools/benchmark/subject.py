@@ -60,6 +60,11 @@ class Subject:
     family: str = ""
     absent: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def caffe_files(self) -> list[str]:
+        """The definition, and the weights where there are any."""
+        return [str(path) for path in (self.definition, self.weights) if path]
+
     def seeded_inputs(self, batch: int) -> dict[str, np.ndarray]:
         """Returns the same normal numbers at every call, in Caffe's layout. Raises Refused where the network takes no
         such batch."""
