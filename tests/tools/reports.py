@@ -9,8 +9,8 @@ from pathlib import Path
 from converter import convert
 from tools.recording_file import read_recording
 from tools.validate.device import open_device
-from tools.validate.diagnosis import steps_of
 from tools.validate.explaining import explain
+from tools.validate.knowledge import known_of
 from tools.validate.opening import digest, open_port
 from tools.validate.report import Report
 from tools.validate.running import Tolerances, validate
@@ -31,5 +31,5 @@ def drifted_demo(demo: Path, folder: Path) -> Report:
         source = {"file": "reference.h5", "sha256": digest([demo / "reference.h5"])}
         report = validate(subject, truth, Tolerances(), device, source=source)
         run = truth.run(0)
-        found = explain(report, subject, truth.facts, run, run.whole, steps_of(right.shapes, right.arrays()))
+        found = explain(report, subject, truth.facts, run, run.whole, known_of(truth.facts, subject, right))
     return replace(report, diagnosis=found)

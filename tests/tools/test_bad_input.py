@@ -17,7 +17,7 @@ import pytest
 from converter import convert
 from graphs.tensorflow1 import tensorflow1
 from tools.record import __main__ as record
-from tools.recording_file import FORMAT, read_recording
+from tools.recording_file import FORM, read_recording
 from tools.validate import __main__ as validate
 from tools.validate.trust import check_trust
 from weights import Refused
@@ -59,12 +59,12 @@ def reference(demo: Path, tmp_path: Path) -> Path:
 
 
 class TestRecording:
-    @pytest.mark.parametrize("version", [FORMAT - 1, FORMAT + 1])
+    @pytest.mark.parametrize("version", [FORM.format - 1, FORM.format + 1])
     def test_of_another_version(self, demo_port, reference, validated, version):
         with h5py.File(reference, "a") as file:
             file.attrs["format"] = version
         assert validated(demo_port, "--against", reference) == (
-            2, "", f"{reference}: is of recording format {version}, this reads format {FORMAT}; record it again\n",
+            2, "", f"{reference}: is of recording format {version}, this reads format {FORM.format}; record it again\n",
         )  # fmt: skip
 
     @pytest.mark.parametrize("percent", range(0, 100, 2))

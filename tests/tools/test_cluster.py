@@ -20,8 +20,8 @@ import pytest
 
 from tools.recording import Broken, Run
 from tools.validate import __main__ as validate
-from tools.validate import command
-from tools.validate.cluster import ATTEMPTS, Bench, Cluster, Failed, Opened, Task, Worker, cluster
+from tools.validate.bench import Bench, opened_anew
+from tools.validate.cluster import ATTEMPTS, Cluster, Failed, Opened, Task, Worker, cluster
 from tools.validate.device import Device
 from weights import Refused
 
@@ -39,19 +39,26 @@ def live(demo: Path, demo_port: Path, tmp_path: Path) -> tuple[str, ...]:
     return tuple(map(str, (demo_port, *sources, "--images", folder, "--batch", 2, "--quiet")))
 
 
-def left_behind() -> set[str]:
-    return {path.name for path in Path(tempfile.gettempdir()).glob("caffeport-ray-*")}
+@pytest.fixture
+def temporary(monkeypatch) -> Iterator[Path]:
+    """A folder of this test's own for what is temporary; its path is short, as sockets' must be."""
+    with tempfile.TemporaryDirectory(prefix="r") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
 
 
 @pytest.mark.slow
-def test_two_workers_interrupted_and_taken_up_again_give_the_very_numbers_of_a_plain_run(live, root, tmp_path, capfd):
+def test_two_workers_interrupted_and_taken_up_again_give_the_very_numbers_of_a_plain_run(
+    live, root, temporary, tmp_path, capfd
+):
     ray = pytest.importorskip("ray")
-    before, plain, shared = left_behind(), tmp_path / "plain.json", tmp_path / "shared.json"
+    plain, shared = tmp_path / "plain.json", tmp_path / "shared.json"
+    place = {**os.environ, "TMPDIR": str(temporary)}
     assert validate.main([*live, "--json", str(plain)]) == 0
     assert capfd.readouterr() == ("verdict: agrees\n", "note: 3-digit-0.5.png: is empty; left out\n")
     arguments = [*live, "--json", str(shared), "--runner", "ray", "--workers", "2"]
     with subprocess.Popen(
-        [sys.executable, "-m", "tools.validate", *arguments], cwd=root, stdout=-1, stderr=-1, text=True
+        [sys.executable, "-m", "tools.validate", *arguments], cwd=root, env=place, stdout=-1, stderr=-1, text=True
     ) as process:
         while not list(tmp_path.glob(".shared.json.journal/*/000002")) and process.poll() is None:
             time.sleep(0.01)
@@ -59,7 +66,7 @@ def test_two_workers_interrupted_and_taken_up_again_give_the_very_numbers_of_a_p
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
     assert err.splitlines()[-1] == "interrupted"
-    assert left_behind() == before
+    assert not list(temporary.iterdir())
     assert validate.main(arguments) == 0
     out, err = capfd.readouterr()
     assert out == "verdict: agrees\n"  # Ray prints nothing of its own
@@ -70,7 +77,7 @@ def test_two_workers_interrupted_and_taken_up_again_give_the_very_numbers_of_a_p
         assert one[name] == other[name], name
     assert (one["pictures"], len(one["layers"])) == (70, 23)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "plain.json", "shared.json"]
-    assert left_behind() == before
+    assert not list(temporary.iterdir())
     assert not ray.is_initialized()
 
 
@@ -98,7 +105,7 @@ class Scripted:
 
 def bench(truth: Any, digest: str = "a") -> Bench:
     subject: Any = SimpleNamespace()
-    return Bench(subject, truth, None, {}, Device("a device", "cpu", None, False), {"net.pb": digest, "net": "c"})
+    return Bench(subject, truth, None, None, {}, Device("a device", "cpu", None, False), {"net.pb": digest, "net": "c"})
 
 
 def refusing() -> Bench:
@@ -125,7 +132,16 @@ class TestWorker:
     def test_opens_and_compares(self, folder):
         worker = Worker()
         opened = worker.open(task(folder=folder, paths=(str(folder),)))
-        assert opened == Opened({"name": "a device", "kind": "cpu", "tf32": False, "graph optimizer": False})
+        assert opened == Opened(
+            {
+                "name": "a device",
+                "kind": "cpu",
+                "engine": "TensorFlow",
+                "dtype": "float32",
+                "tf32": False,
+                "graph optimizer": False,
+            }
+        )
         compared = worker.compare(2)
         assert (compared.number, compared.pictures, compared.broken) == (2, 0, (Broken("2", "is empty"),))
 
@@ -176,7 +192,14 @@ class TestCluster:
         own = workers(task(Scripted(once=str(tmp_path / "died"))))
         assert [one.number for one in own.compared(1, 11)] == list(range(1, 11))
         assert own.deaths == {3: 1}
-        assert own.device() == {"name": "a device", "kind": "cpu", "tf32": False, "graph optimizer": False}
+        assert own.device() == {
+            "name": "a device",
+            "kind": "cpu",
+            "engine": "TensorFlow",
+            "dtype": "float32",
+            "tf32": False,
+            "graph optimizer": False,
+        }
 
     def test_a_run_that_no_worker_survives(self, workers, tmp_path):
         own = workers(task(Scripted(once=str(tmp_path / "always"))), 1)
@@ -269,7 +292,7 @@ def test_without_ray(monkeypatch):
 def test_each_worker_opens_what_the_command_line_says(demo, demo_port):
     arguments = validate.parser().parse_args([str(demo_port), "--against", str(demo / "reference.h5"), "--map",
                                               "fc8=fc8"])  # fmt: skip
-    one, other = command._opened(arguments), command._opened(arguments)
+    one, other = opened_anew(arguments), opened_anew(arguments)
     assert one.digests == other.digests
     assert one.subject.places["fc8", "fc8"].how == "--map"
     one.subject.close()

@@ -278,8 +278,8 @@ def test_timings(passed, page, demo):
     found = page(replace(passed, timings=timings)).text
     found = found[found.index("Timings") :]
     assert "Batch 1 Engine" in found
-    assert "our graph 1.2 a device 2 ms 2.5 ms 500.0 /s 50" in found
-    assert "OpenCV 1.2 a device 64 ms 80 ms 250.0 /s 50" in found
+    assert "our graph 1.2 a device 2 ms 2.5 ms 500.0 /s 1.00 0 50" in found
+    assert "OpenCV 1.2 a device 64 ms 80 ms 250.0 /s 1.00 0 50" in found
     assert "The port's layers at batch 16" in found
     assert "conv1 Convolution 75.0 % 3 ms 2,000.0 relu1 ReLU 25.0 % 1 ms " in found
     assert "drop6 Dropout 0.0 % none of its own " in found

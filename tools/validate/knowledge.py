@@ -69,7 +69,8 @@ def _own_parameters(subject: Subject, layer: Inferred) -> list[np.ndarray] | Non
         fitting = [tensor for tensor in held if tensor.shape.as_list() == list(spec.layout.tensorflow)]
         if len(fitting) != 1:
             return None
-        arrays.append(spec.layout.to_caffe(np.asarray(subject.port.session.run(fitting[0]))))
+        name = fitting[0].name
+        arrays.append(spec.layout.to_caffe(np.asarray(subject.port.session.run({name: name}, {})[name])))
     return arrays
 
 

@@ -74,9 +74,7 @@ def _isolated(
         keys = [key for key in layer.keys if key in subject.places and key in known]
         if not keys or why_not_isolated(subject, layer) or any(bottom not in known for bottom in layer.bottoms):
             continue
-        # The inputs too: a port may read elsewhere than the network does.
-        fed = {*layer.bottoms, *(("", blob) for blob in run.inputs)}
-        given = {key: np.asarray(known[key], np.float32) for key in fed if key in subject.places}
+        given = {key: np.asarray(known[key], np.float32) for key in subject.alone(layer)}
         if subject.batch and subject.batch != len(next(iter(run.inputs.values()))):
             continue
         try:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphs.layer import spell
-from tools.recording import Facts, Key, Values
+from tools.recording import Facts, Key, RecordedLayer, Values
 from tools.validate.lightened import SCOPE
 from tools.validate.matching import Candidate, Place, fits, match_layers
 from tools.validate.opening import OpenPort, static_shape
@@ -54,6 +54,22 @@ class Subject:
             key: np.concatenate([part[key] for part in parts])[:rows] if parts[0][key].ndim else parts[0][key]
             for key in keys
         }
+
+    def alone(self, layer: RecordedLayer) -> tuple[Key, ...]:
+        """Returns the values that a layer is fed to be judged alone: its bottoms, and those inputs of the network that
+        the port reads there without passing them."""
+        inputs = {key for key in self.places if not key[0]} - set(layer.bottoms)
+        bottoms = {self.places[key].tensor for key in layer.bottoms}
+        if self.port.graph is None:
+            return layer.bottoms
+        left = [self.port.graph.get_tensor_by_name(self.places[key].tensor) for key in layer.keys if key in self.places]
+        seen = set()
+        while left:
+            tensor = left.pop()
+            if tensor.name not in seen and tensor.name not in bottoms:
+                left += tensor.op.inputs
+            seen.add(tensor.name)
+        return (*layer.bottoms, *sorted(key for key in inputs if self.places[key].tensor in seen))
 
     def run_from(self, given: Values, keys: Sequence[Key]) -> dict[Key, np.ndarray]:
         """Returns the port's values where any values of the network are given: a session can be fed any tensor."""
