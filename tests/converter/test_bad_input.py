@@ -222,8 +222,9 @@ class TestOutputs:
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 2, done.stderr
-        (line,) = done.stderr.splitlines()
+        lines = done.stderr.splitlines()
+        assert (done.returncode, len(lines)) == (2, 1), done.stderr
+        (line,) = lines
         assert line.startswith(f"{older}: could not be written: ")
         assert "File too large" in line
         assert older.read_text() == "older"
