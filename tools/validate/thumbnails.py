@@ -85,4 +85,5 @@ def _encoded(values: np.ndarray, is_stretched: bool, digest: str) -> Thumbnail:
     image.save(content, **({"format": "PNG"} if is_small else {"format": "JPEG", "quality": 80}), optimize=True)
     kind = "png" if is_small else "jpeg"
     uri = f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
-    return Thumbnail(uri, *image.size, is_stretched, digest)
+    width, height = image.size
+    return Thumbnail(uri, width, height, is_stretched, digest)
