@@ -16,8 +16,8 @@ Turns a Caffe model into a TensorFlow 1 style graph, exactly.
   python -m converter deploy.prototxt                      print the table of layers
 
 Sources are recognised by their content, in any order: a definition (.prototxt); weights (.caffemodel,
-.caffemodel.h5, .npz, .npy, .safetensors, a TF1 checkpoint, a frozen .pb, Deep Compression's .net); a mean
-picture (.binaryproto, .npy). The output's ending says what is written:
+.caffemodel.h5, .npz, .npy, .safetensors, PyTorch's .pth, a TF1 checkpoint, a frozen .pb, Deep Compression's .net); a
+mean picture (.binaryproto, .npy). The output's ending says what is written:
 
   .pb             frozen graph, runs in plain TensorFlow
   .ckpt           TF1 checkpoint with its .meta
@@ -33,7 +33,10 @@ picture (.binaryproto, .npy). The output's ending says what is written:
 def parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     parser = argparse.ArgumentParser(
-        prog="python -m converter", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m converter",
+        description=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("sources", nargs="+", metavar="SOURCE", help="definition, weights, mean picture")

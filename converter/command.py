@@ -47,7 +47,7 @@ def execute(arguments: argparse.Namespace) -> None:
 
 def describe_file(port: Port, files: list[Path]) -> str:
     """Returns the line that says what was written: ``alexnet.pb, 232.6 MiB (and alexnet.pb.json)``."""
-    size = sum(file.stat().st_size for file in files)
+    size = sum(part.stat().st_size for file in files for part in (file.rglob("*") if file.is_dir() else [file]))
     others = ", ".join(file.name for file in files[1:])
     unit, scale = ("MiB", 2**20) if size >= 2**20 else ("KiB", 2**10)
     ends = f"{', '.join(port.network.inputs)} -> {', '.join(port.network.outputs)}"

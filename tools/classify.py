@@ -212,12 +212,16 @@ def _number(text: str) -> float:
 def parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.classify", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.classify",
+        description=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("graph", type=Path, metavar="GRAPH.pb", help="frozen graph, its manifest beside it")
     add("pictures", type=Path, nargs="+", metavar="PICTURE", help="picture that Pillow can read: PNG, JPEG, ...")
-    add("--labels", type=Path, metavar="FILE", help="names of the classes, one a line (else they are counted from 0)")
+    add("--labels", type=Path, metavar="FILE", help="names of the classes, one a line (default: the "
+        "manifest's, else they are counted from 0)")  # fmt: skip
     add("--top", type=_count, default=5, metavar="N", help="classes to show for each picture, at most (default: 5)")
     add("--output", metavar="BLOB", help="where the scores are, if the graph has several outputs")
     add("--mean", metavar="B,G,R", help="mean to subtract; or a file of it (.binaryproto, .npy)")
@@ -243,7 +247,8 @@ def run(arguments: argparse.Namespace) -> None:
         _note(arguments.graph, f"of the mean picture {file}, only its averages are subtracted; see --mean {file}")
     labels = read_labels(arguments.labels, classifier.classes) if arguments.labels else None
     pictures = read_all(arguments.pictures, classifier.preparation)
-    names = labels or [str(index) for index in range(classifier.classes)]
+    stated = classifier.graph.manifest.get("classes", ())
+    names = labels or (stated if len(stated) == classifier.classes else [*map(str, range(classifier.classes))])
     scores = classifier.scores(pictures)
     print_table(arguments.pictures, [guesses(row, names, arguments.top) for row in scores])
 

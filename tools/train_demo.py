@@ -244,7 +244,10 @@ def write_demo(folder: Path, port: Port, held_out: Digits) -> list[Path]:
 def parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.train_demo", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.train_demo",
+        description=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "-o", "--output", type=Path, default=DEMO, metavar="FOLDER", help="where to write (default: tools/demo)"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -87,6 +89,17 @@ def test_every_picture_of_the_demo_is_named_right(digits, run):
     for row in found:
         assert re.fullmatch(r"\d\d\.\d%", row[2])
         assert re.fullmatch(r"\w+ \d+\.\d%(; \w+ \d+\.\d%){3}", row[3])
+
+
+def test_without_labels_the_manifest_names_the_classes(digits, run, tmp_path):
+    for path in (digits, digits.with_name(digits.name + ".json")):
+        shutil.copy(path, tmp_path / path.name)
+    manifest = tmp_path / (digits.name + ".json")
+    named = {**json.loads(manifest.read_text()), "classes": [f"the {number}" for number in range(10)]}
+    manifest.write_text(json.dumps(named))
+    code, out, _ = run(tmp_path / digits.name, THREE)
+    assert code == 0
+    assert "the 3 " in out
 
 
 def test_without_labels_classes_are_counted(digits, run):

@@ -305,4 +305,6 @@ class TestSets:
         assert examples.trainable(41) is examples
         with pytest.raises(Refused) as error:
             examples.trainable(43)
-        assert error.value.reasons == (f"{examples.place}: a batch of 43 is larger than the set, 41 pictures",)
+        assert error.value.reasons == (
+            f"{examples.place}: a batch of 43 is larger than the set, 41 pictures; say --batch 41 or less",
+        )

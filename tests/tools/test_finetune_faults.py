@@ -233,7 +233,8 @@ def test_mistakes_are_one_line(words: list[str], pairs: Path, tmp_path: Path, ca
             [port, *data, *output, "--train-layers", "fc8", "fc9"],
         "--keep-head: layer 'fc8' tells 10 classes apart, the pictures have 3": [port, *data, *output, "--keep-head"],
         "out.xyz: unknown ending '.xyz'; expected one of": [port, *data, "-o", "out.xyz"],
-        f"{pairs}/x.npy: a batch of 62 is larger than the set, 61 pictures": [port, *data, *output, "--batch", "62"],
+        f"{pairs}/x.npy: a batch of 62 is larger than the set, 61 pictures; say --batch 61 or less":
+            [port, *data, *output, "--batch", "62"],
         f"{one_class}/x.npy: all 9 pictures show class '0'; training needs two classes or more":
             [port, "--data", str(one_class), *output, "--batch", "3"],
         "--warmup 5: lasts as long as the training, 2 epochs": [port, *data, *output, "--warmup", "5", "--epochs", "2"],

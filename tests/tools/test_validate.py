@@ -399,3 +399,36 @@ class TestIsRefused:
 def test_refused_is_raised_in_a_test(tmp_path, reference):
     with pytest.raises(Refused):
         assert_port(tmp_path / "none.pb", reference)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--mean", 1), ("--scale", 7), ("--resize", 9), ("--labels", "labels.txt"), ("--batch", 3)]
+)
+def test_what_prepares_pictures_has_no_effect_on_a_recording(demo_port, reference, run, option, value):
+    assert run(demo_port, "--against", reference, option, value) == (
+        2, "", f"{option}: has no effect on {reference}, whose pictures were prepared when they were recorded; leave "
+        "it out, or record again with it\n",
+    )  # fmt: skip
+
+
+def test_timings_that_nobody_would_see(demo_port, reference, run):
+    assert run(demo_port, "--against", reference, "--timings", "--quiet") == (
+        2, "", "--timings --quiet: would print none of the timings; say --json FILE or --html FILE too, or leave out "
+        "--quiet\n",
+    )  # fmt: skip
+
+
+def test_a_misspelt_option_is_not_taken_for_another(demo_port, reference, run):
+    code, _, err = run(demo_port, "--against", reference, "--jso", "report.json")
+    assert (code, err.splitlines()[-1]) == (
+        2, "python -m tools.validate: error: unrecognized arguments: --jso report.json",
+    )  # fmt: skip
+
+
+def test_says_what_was_written_and_what_verifying_came_to(demo_port, reference, run, tmp_path):
+    certificate = tmp_path / "port.json"
+    code, out, _ = run(demo_port, "--against", reference, "--certificate", certificate)
+    assert (code, out.splitlines()[-1].split(": ")[0]) == (0, str(certificate))
+    code, out, _ = run(demo_port, "--verify", certificate)
+    last = "verdict: as certified; nothing was computed again, which --against does"
+    assert (code, out.splitlines()[-1]) == (0, last)

@@ -76,7 +76,8 @@ class Examples:
             what = f"class '{self.classes[shown[0]]}'" if len(shown) else "no class"
             raise Refused(f"{self.place}: all {self.count} pictures show {what}; training needs two classes or more")
         if batch > self.count:
-            raise Refused(f"{self.place}: a batch of {batch} is larger than the set, {self.count} pictures")
+            raise Refused(f"{self.place}: a batch of {batch} is larger than the set, {self.count} pictures; "
+                          f"say --batch {self.count} or less")  # fmt: skip
         return self
 
 

@@ -35,7 +35,10 @@ Exit code: 0 done, 2 could not do it, or was interrupted.
 def parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.finetune", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.finetune",
+        description=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("model", nargs="*", metavar="MODEL", help="port, definition with weights, or name of a network")

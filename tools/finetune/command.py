@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.command import describe_file, input_shape
-from converter.outputs import check
+from converter.outputs import check, ending_of
 from tools.dataset import Examples, Faults, Preparation, checked, prepare, read_examples, split
 from tools.finetune.course import STEM
 from tools.finetune.graph import Learning, pictures_blob, trainable_layers
@@ -52,6 +52,8 @@ def run(arguments: argparse.Namespace) -> None:
     examples, held_out = _read_sets(arguments, faults)
     fresh = with_classes(opened.port, head, examples.classes, arguments.seed, arguments.keep_head)
     preparation = _prepared(arguments, opened)
+    if not opened.stated and arguments.mean is None and arguments.mean_file is None and arguments.scale is None:
+        note("no mean or scale is stated, so values of 0 to 255 are fed; see --mean and --scale")
     port = stated_port(fresh.port, preparation, arguments.mean_file)
     for output in outputs:
         check(port, output)
@@ -109,6 +111,8 @@ def _outputs(arguments: argparse.Namespace) -> list[str]:
 def _folder(arguments: argparse.Namespace, outputs: list[str]) -> Path:
     """Returns the folder of the run. Raises Refused where it holds another one, or none to go on with."""
     first = Path(outputs[0])
+    if not first.parent.is_dir() and arguments.model_dir is None:
+        raise Refused(f"{first}: the folder {first.parent} does not exist; make it first")
     folder = arguments.run or first.with_name(f"{first.name.removesuffix(first.suffix)}.run")
     is_begun = bool(numbered(folder / STEM))
     if arguments.resume and not is_begun:
@@ -192,6 +196,11 @@ def _finish(arguments: argparse.Namespace, outcome: Outcome, outputs: list[str],
     """Writes the network of the best epoch, and says what has become of it."""
     for output in outputs:
         print(one_line(describe_file(outcome.port, outcome.port.save(output))))
+    endings = {ending_of(output) for output in outputs}
+    if endings & {".caffemodel", ".caffemodel.h5"} and ".prototxt" not in endings:
+        note("Caffe needs the changed definition too, which -o NAME.prototxt writes")
+    if outcome.after.loss > outcome.before.loss:
+        note("no epoch was better than the network before; try a lower --learning-rate, or more pictures")
     if arguments.output_data_dir is not None:
         with staged(arguments.output_data_dir) as stage:
             text = json.dumps(_metrics(outcome), indent=1)

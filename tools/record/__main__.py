@@ -28,7 +28,10 @@ is named, counted and left out. An interrupted recording goes on where it stoppe
 def parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.record", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.record",
+        description=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("sources", nargs="+", metavar="SOURCE", help="definition, weights and, where there is one, the mean picture")

@@ -52,6 +52,9 @@ def run(arguments: argparse.Namespace) -> None:
             journal.remove()
         raise
     journal.remove()
+    if not tally.whole:
+        note(f"{output}: holds samples only, against which no layer can be judged in isolation; --whole 1 keeps every "
+             "value of one picture")  # fmt: skip
     size = output.stat().st_size / 2**20
     counted = "1 picture" if tally.pictures == 1 else f"{tally.pictures} pictures"
     whole = "all" if tally.whole >= tally.pictures else str(tally.whole)

@@ -32,7 +32,10 @@ snapshot after the iteration and stops, with exit code 2.
 def parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.train", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.train",
+        description=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--solver", type=Path, required=True, metavar="FILE", help="Caffe's solver.prototxt")

@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
             finished = training.run(log, moved)
         if not finished:
             raise Refused(
-                f"interrupted after iteration {training.iteration - 1}; go on with --snapshot {training.last_snapshot}"
+                f"interrupted after {training.iteration} iterations; go on with --snapshot {training.last_snapshot}"
             )
         say("Optimization Done.")
         values = training.values()
@@ -180,6 +180,9 @@ def _check_outputs(solver: Solver, net: Net, outputs: Sequence[str]) -> None:
     port = final_port(net, arrays)
     for output in outputs:
         check(port, output)
+    if not (outputs or solver.snapshot or solver.snapshot_after_train):
+        notes([f"{solver.path}: takes no snapshots, so none of the weights are kept; to keep them say what to write, "
+               "such as -o final.caffemodel"])  # fmt: skip
     if solver.snapshot or solver.snapshot_after_train:
         ending = ".caffemodel" if solver.snapshot_format == "BINARYPROTO" else ".caffemodel.h5"
         check(trained_port(net, arrays), f"{solver.snapshot_prefix}_iter_0{ending}")

@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
         usage="%(prog)s PORT [DEFINITION WEIGHTS] (--against FILE.h5 | --images PATH ...) [options]",
         description=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("port", type=Path, nargs="?", metavar="PORT", help="the port under test")

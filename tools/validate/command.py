@@ -24,13 +24,14 @@ from tools.validate.explaining import diagnosed
 from tools.validate.html import environment, html
 from tools.validate.junit import junit
 from tools.validate.opening import OpenPort, digest, open_port
-from tools.validate.options import check_runner, read_tolerances, read_words
+from tools.validate.options import check_together, read_tolerances, read_words
 from tools.validate.report import Report, Timings, as_json
 from tools.validate.resuming import as_bytes, from_bytes
 from tools.validate.running import Compared, Tolerances, compare_runs, validate
 from tools.validate.terminal import print_report
 from tools.validate.xla.outcome import with_program
 from weights import Refused
+from weights.refused import one_line
 from weights.staging import staged
 
 Render = Callable[[Report, Truth, Sequence[str]], bytes]
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.verify and not arguments.against and not arguments.images:
         raise Refused(f"{arguments.port}: say what to hold it against: --against recording.h5, or DEFINITION WEIGHTS "
                       "--images PATH")  # fmt: skip
-    check_runner(arguments)
+    check_together(arguments)
     device = open_device("cpu" if arguments.runner == "ray" else arguments.device, arguments.tf32, arguments.engine)
     with closing(open_port(arguments.port, device, arguments.weights, arguments.trust)) as port:
         if arguments.verify and not _verified(arguments, port):
@@ -65,13 +66,15 @@ def run(arguments: argparse.Namespace) -> int:
         report = _report(arguments, bench, tolerances, outputs)
         report = diagnosed(report, bench.subject, bench.truth, bench.network, bench.recompute)
         report = _timed(arguments, report, bench)
-    write_reports(report, bench.truth, arguments.command, outputs)
+    written = write_reports(report, bench.truth, arguments.command, outputs)
     if arguments.quiet:
         verdict = report.verdict
         why = f", first at {verdict.first}" if verdict.first else f": {verdict.reasons[0]}" if verdict.exit_code else ""
         print(f"verdict: {verdict.answer}{why}")
     else:
         print_report(report)
+        for path in written:
+            print(one_line(f"{path}: {path.stat().st_size / 1024:,.1f} KiB"))
     return report.verdict.exit_code
 
 
@@ -172,8 +175,10 @@ def _told(compared: Iterator[Compared]) -> Iterator[Compared]:
         yield one
 
 
-def write_reports(report: Report, truth: Truth, command: Sequence[str], outputs: Mapping[str, Path]) -> None:
-    """Writes a report in the forms that were asked for, each whole or not at all; a certificate for a pass only."""
+def write_reports(report: Report, truth: Truth, command: Sequence[str], outputs: Mapping[str, Path]) -> list[Path]:
+    """Writes a report in the forms that were asked for, each whole or not at all, a certificate for a pass only;
+    returns the files."""
+    written = []
     for option, path in outputs.items():
         if option == "certificate" and report.verdict.exit_code:
             note(f"{path}: no certificate is written, as the port {report.verdict.answer}")
@@ -181,6 +186,8 @@ def write_reports(report: Report, truth: Truth, command: Sequence[str], outputs:
         content = WRITERS[option](report, truth, command)
         with staged(path.parent) as stage:
             (stage / path.name).write_bytes(content)
+        written.append(path)
+    return written
 
 
 def _verified(arguments: argparse.Namespace, port: OpenPort) -> bool:
@@ -194,4 +201,7 @@ def _verified(arguments: argparse.Namespace, port: OpenPort) -> bool:
         print(f"true:  {line}")
     for line in false:
         print(f"FALSE: {line}")
+    if not arguments.against and not arguments.images:
+        print(f"verdict: {'not as certified' if false else 'as certified'}; nothing was computed again, which "
+              "--against does")  # fmt: skip
     return not false

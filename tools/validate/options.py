@@ -53,7 +53,24 @@ def _pair(text: str, option: str, expected: str) -> tuple[str, str]:
     return name, value
 
 
-def check_runner(arguments: argparse.Namespace) -> None:
+OF_PICTURES = ("labels", "mean", "mean_file", "scale", "channel_order", "resize", "crop", "batch")
+"""Options of pictures that are run here; a recording holds its own."""
+
+
+def check_together(arguments: argparse.Namespace) -> None:
+    """Raises Refused where options are given that would have no effect."""
+    idle = [name for name in OF_PICTURES if arguments.against and getattr(arguments, name) is not None]
+    if idle:
+        option = f"--{idle[0].replace('_', '-')}"
+        raise Refused(f"{option}: has no effect on {arguments.against}, whose pictures were prepared when they were "
+                      "recorded; leave it out, or record again with it")  # fmt: skip
+    if arguments.timings and arguments.quiet and not (arguments.json or arguments.html):
+        raise Refused("--timings --quiet: would print none of the timings; say --json FILE or --html FILE too, or "
+                      "leave out --quiet")  # fmt: skip
+    _check_runner(arguments)
+
+
+def _check_runner(arguments: argparse.Namespace) -> None:
     """Raises Refused where what is said of workers does not fit."""
     if arguments.runner == "plain" and (arguments.workers or arguments.ray_address):
         option = "--workers" if arguments.workers else "--ray-address"

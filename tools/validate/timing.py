@@ -59,7 +59,7 @@ def timings(
         "tf32": tf32,
         "xla": "auto_jit" in os.environ.get("TF_XLA_FLAGS", ""),
         "oneDNN in TensorFlow": os.environ.get("TF_ENABLE_ONEDNN_OPTS") or "as TensorFlow decides",
-        "turns": f"{TURNS} of {RUNS} passes, after one to warm up, each engine in a process of its own",
+        "turns": f"{TURNS} turns of {RUNS} passes, after one to warm up, each engine in a process of its own",
     }
     return Timings(tuple(map(_engine, measured)), layers, batches[-1], settings, skipped)
 

@@ -171,7 +171,7 @@ def test_ctrl_c_takes_a_snapshot_and_stops_and_training_goes_on_from_it(train, c
     assert train("--log", "loss.csv", "-o", "final.caffemodel") == 2
     assert signal.getsignal(signal.SIGINT) is before
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "interrupted after iteration 4; go on with --snapshot small_iter_5.ckpt"
+        "interrupted after 5 iterations; go on with --snapshot small_iter_5.ckpt"
     )
     assert not (train.folder / "final.caffemodel").exists()
     assert train("--snapshot", "small_iter_5.ckpt", "--log", "loss.csv", "-o", "final.caffemodel") == 0
