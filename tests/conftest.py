@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from graphs.names import name_values
 from graphs.network import Network, Node, infer
 from graphs.tensorflow1 import tensorflow1
 from weights import Parameter
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+"""As graphs.tensorflow1 has it: JAX sets another on import, which the processes that tests start would inherit."""
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
