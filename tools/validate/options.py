@@ -58,7 +58,10 @@ OF_PICTURES = ("labels", "mean", "mean_file", "scale", "channel_order", "resize"
 
 
 def check_together(arguments: argparse.Namespace) -> None:
-    """Raises Refused where options are given that would have no effect."""
+    """Raises Refused where options are given that would have no effect, or a recording that is not there: all that can
+    be told before a port is opened, which takes seconds."""
+    if arguments.against and not arguments.against.exists():
+        raise Refused(f"{arguments.against}: No such file or directory")
     idle = [name for name in OF_PICTURES if arguments.against and getattr(arguments, name) is not None]
     if idle:
         option = f"--{idle[0].replace('_', '-')}"
