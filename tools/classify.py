@@ -14,6 +14,7 @@ import numpy as np
 from converter.exit_code import exit_code
 from graphs import FrozenGraph, load
 from graphs.layer import spell
+from tools.arguments import count
 from tools.pictures import Preparation, prepare, read_all
 from weights import Refused, Shape
 
@@ -193,12 +194,6 @@ def print_table(paths: Sequence[Path], found: Sequence[Sequence[Guess]]) -> None
     Console(width=None if sys.stdout.isatty() else 1000, highlight=False).print(table)
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a count of 1 or more")
-    return int(text)
-
-
 def _number(text: str) -> float:
     try:
         number = float(text)
@@ -222,11 +217,11 @@ def parser() -> argparse.ArgumentParser:
     add("pictures", type=Path, nargs="+", metavar="PICTURE", help="picture that Pillow can read: PNG, JPEG, ...")
     add("--labels", type=Path, metavar="FILE", help="names of the classes, one a line (default: the "
         "manifest's, else they are counted from 0)")  # fmt: skip
-    add("--top", type=_count, default=5, metavar="N", help="classes to show for each picture, at most (default: 5)")
+    add("--top", type=count, default=5, metavar="N", help="classes to show for each picture, at most (default: 5)")
     add("--output", metavar="BLOB", help="where the scores are, if the graph has several outputs")
     add("--mean", metavar="B,G,R", help="mean to subtract; or a file of it (.binaryproto, .npy)")
     add("--scale", type=_number, metavar="X", help="what values are multiplied by, after the mean")
-    add("--resize", type=_count, metavar="N", help="bring pictures to N by N first, then cut out the middle")
+    add("--resize", type=count, metavar="N", help="bring pictures to N by N first, then cut out the middle")
     return parser
 
 

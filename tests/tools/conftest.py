@@ -34,6 +34,17 @@ def demo_port(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def drifted(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo with another alpha in norm2."""
+    folder = tmp_path_factory.mktemp("drifted")
+    text = (demo / "digits.prototxt").read_text()
+    before, after = text[: text.index('name: "norm2"')], text[text.index('name: "norm2"') :]
+    (folder / "digits.prototxt").write_text(before + after.replace("alpha: ", "alpha: 1", 1))
+    convert(folder / "digits.prototxt", demo / "digits.caffemodel").save(folder / "digits.pb")
+    return folder / "digits.pb"
+
+
+@pytest.fixture(scope="session")
 def caffe_recording() -> Callable[[Port, Any, Mapping[str, np.ndarray], Path], Recording]:
     """Returns a function that makes a recording of what Caffe itself computed: an .npz with each layer's whole value
     (``layer/LAYER/TOP``), or with samples of it (``0000/index``, ``/value``, ``/shape``, ``/absmax``)."""

@@ -38,17 +38,6 @@ def reference(demo: Path) -> Path:
     return demo / "reference.h5"
 
 
-@pytest.fixture(scope="module")
-def drifted(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo with another alpha in norm2."""
-    folder = tmp_path_factory.mktemp("drifted")
-    text = (demo / "digits.prototxt").read_text()
-    before, after = text[: text.index('name: "norm2"')], text[text.index('name: "norm2"') :]
-    (folder / "digits.prototxt").write_text(before + after.replace("alpha: ", "alpha: 1", 1))
-    convert(folder / "digits.prototxt", demo / "digits.caffemodel").save(folder / "digits.pb")
-    return folder / "digits.pb"
-
-
 def changed(port: Path, folder: Path, change: Callable[[dict], None]) -> Path:
     """Returns a copy of a port whose manifest is changed."""
     for path in (port, port.with_name(port.name + ".json")):

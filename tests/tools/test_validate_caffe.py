@@ -45,6 +45,7 @@ def test_lenet(shared, tmp_path, caffe_recording):
     caffe_recording(port, numbers, {"data": numbers["input/data"]}, tmp_path / "reference.h5")
     report = report_on(tmp_path / "lenet.pb", tmp_path / "reference.h5", TOLERANCE)
     assert report.verdict.answer == AGREES, report.verdict.reasons
+    print("lenet:", *report.verdict.reasons)
     assert all(one.isolated is not None for one in report.layers)
 
 
@@ -56,6 +57,7 @@ def test_lenet_s_two_hundred_digits(shared, tmp_path):
     assert record.main([*sources, *pictures, "-o", str(tmp_path / "r.h5")]) == 0
     report = report_on(tmp_path / "lenet.pb", tmp_path / "r.h5", TOLERANCE)
     assert report.verdict.answer == AGREES, report.verdict.reasons
+    print("lenet:", *report.verdict.reasons)
     assert [one.port[0].index for one in report.predictions] == list(digits["labels"])
     best = [one.port[0].score for one in report.predictions]
     assert np.abs(best - digits["prob"].max(axis=1)).max() < 1e-5  # Caffe's own
@@ -78,6 +80,7 @@ def test_squeezenet(shared, squeezenet, tmp_path, caffe_recording):
     caffe_recording(port, np.load(folder / "reference.npz"), {"data": pictures}, tmp_path / "reference.h5")
     report = report_on(squeezenet, tmp_path / "reference.h5", TOLERANCE)
     assert report.verdict.answer == AGREES, report.verdict.reasons
+    print("squeezenet:", *report.verdict.reasons)
     assert len(report.layers) == 65
     assert all(one.agrees and one.overlap == 5 for one in report.predictions)
 
@@ -90,6 +93,7 @@ def test_squeezenet_on_the_photographs(shared, squeezenet, tmp_path):
                         str(shared / "labels" / "imagenet.txt"), "-o", str(tmp_path / "r.h5")]) == 0  # fmt: skip
     report = report_on(squeezenet, tmp_path / "r.h5", TOLERANCE)
     assert report.verdict.answer == AGREES, report.verdict.reasons
+    print("squeezenet:", *report.verdict.reasons)
     names = {one.picture.partition(".")[0]: one.port[0].label.partition(",")[0] for one in report.predictions}
     assert names == {
         "llama": "llama",
@@ -114,6 +118,7 @@ def test_alexnet_in_full_size(shared, tmp_path, caffe_recording):
     caffe_recording(port, numbers, {"data": pictures}, tmp_path / "reference.h5")
     report = report_on(tmp_path / "alexnet.pb", tmp_path / "reference.h5", TOLERANCE)
     assert report.verdict.answer == AGREES, report.verdict.reasons
+    print("alexnet:", *report.verdict.reasons)
     assert len(report.layers) == 23
     for path in tmp_path.glob("alexnet.*"):
         path.unlink()

@@ -87,17 +87,6 @@ def small(golden: Path, caffe_recording: Callable, tmp_path_factory: pytest.Temp
     return Small(folder / "net.pb", folder / "reference.h5", folder / "program.h5", lambda: port)
 
 
-@pytest.fixture(scope="module")
-def drifted(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo with another alpha in norm2."""
-    folder = tmp_path_factory.mktemp("drifted")
-    text = (demo / "digits.prototxt").read_text()
-    before, after = text[: text.index('name: "norm2"')], text[text.index('name: "norm2"') :]
-    (folder / "digits.prototxt").write_text(before + after.replace("alpha: ", "alpha: 1", 1))
-    convert(folder / "digits.prototxt", demo / "digits.caffemodel").save(folder / "digits.pb")
-    return folder / "digits.pb"
-
-
 class TestAgainstCaffe:
     @pytest.mark.parametrize("case", CASES)
     def test_a_small_net(self, case, golden, tmp_path, caffe_recording):
