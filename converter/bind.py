@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -69,6 +69,8 @@ def bind(shapes: Shapes, names: Names, stored: Stored, layout: str | None = None
     for one in found:
         parameter = _parameter(one, default, notes)
         known = bound.get(one.variable)
+        if known is not None:  # shared: it lies as its owner declares it
+            parameter = replace(known, array=parameter.caffe.reshape(known.layout.caffe), held=CAFFE)
         if known is not None and not np.array_equal(known.caffe, parameter.caffe):
             notes.append(
                 f"{one.layer.node}: shares {one.variable}, but stores other values; Caffe takes the last ones, and so "

@@ -164,7 +164,7 @@ def write_caffemodel(file: BinaryIO, definition: NetParameter, arrays: Iterable[
     Layers go to the file one by one, arrays from where they lie.
     """
     file.write(NetParameter(name=definition.name).SerializeToString())
-    for layer, blobs in zip(definition.layer, arrays):
+    for layer, blobs in zip(definition.layer, arrays, strict=True):
         head = layer.SerializeToString(deterministic=True)
         pieces = [piece for blob in blobs for piece in _blob_pieces(np.ascontiguousarray(blob, "<f4"))]
         file.write(wire.head(_LAYER, len(head) + sum(map(len, pieces))))

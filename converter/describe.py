@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from converter.caffe_pb2 import LayerParameter, NetParameter, Phase
@@ -13,6 +12,7 @@ from converter.rules import State, runs
 from graphs import LAYERS, Network, Node
 from graphs.layers.data import Input, Transform
 from graphs.layers.softmax import Softmax
+from graphs.memory import as_defined, unshared
 from graphs.network import ParamSpec
 from weights import Refused, Shape
 
@@ -50,7 +50,7 @@ def describe(message: NetParameter, request: Request) -> Description:
     """
     reader = _Reader(request)
     running = [layer for layer in message.layer if runs(layer, request.state)]
-    problems = _unknown_types(running) + _doubled_names(running)
+    problems = _unknown_types(running)
     nodes = []
     for layer in running:
         if layer.type in LAYERS or layer.type in DATA_LAYERS:
@@ -64,7 +64,8 @@ def describe(message: NetParameter, request: Request) -> Description:
         raise Refused(f"no layer runs in phase {request.state.phase}; all are ruled out by include or exclude")
     nodes = [*_given_inputs(nodes, request.inputs), *nodes]
     network = Network(message.name, tuple(_with_probabilities(nodes)), request.state.phase)
-    return Description(network, tuple(reader.notes), tuple(reader.waived))
+    network, changes = unshared(network)
+    return Description(network, (*reader.notes, *changes), tuple(reader.waived))
 
 
 def _unknown_types(layers: list[LayerParameter]) -> list[str]:
@@ -78,15 +79,6 @@ def _unknown_types(layers: list[LayerParameter]) -> list[str]:
         way_out = "; register a definition of it (graphs.layer), or take the layer out" if type_name else ""
         problems.append(f"layer {', '.join(names[:3])}{more}: type {type_name or '(none)'} is not supported{way_out}")
     return problems
-
-
-def _doubled_names(layers: list[LayerParameter]) -> list[str]:
-    counts = Counter(layer.name for layer in layers)
-    return [
-        f"layer '{name}': the name is used {count} times, so its weights can't be told apart"
-        for name, count in counts.items()
-        if count > 1
-    ]
 
 
 class _Reader:
@@ -119,17 +111,17 @@ class _Reader:
             elif descriptor.name == "phase" and Phase.Name(value) != self.request.state.phase:
                 refuse("phase", f"is {Phase.Name(value)} while the net runs in {self.request.state.phase}")
             elif descriptor.name not in COMMON and not is_data:
-                refuse(descriptor.name, f"has no effect on a layer of type {layer.type}")
+                self.notes.append(
+                    f"layer '{layer.name}' ({layer.type}): {descriptor.name} has no effect; Caffe does not read it in "
+                    "a layer of this type"
+                )
         for number in unknown_fields(layer):
             refuse(str(number), "is no field of a layer that this converter knows (a fork's?)")
-        for index, spec in enumerate(layer.param):
-            if spec.share_mode:
-                refuse(f"param[{index}].share_mode", "is PERMISSIVE, but shared parameters must agree in shape here")
         if problems:
             raise Refused(*problems)
         if definition is Input:
             values["shape"] = self._shapes(layer, values.get("shape", ()))
-        specs = tuple(ParamSpec(spec.name, spec.lr_mult, spec.decay_mult) for spec in layer.param)
+        specs = tuple(ParamSpec(**arguments(spec, ParamSpec, refuse)) for spec in layer.param)
         tops = tuple(layer.top) or ((layer.name,) if definition.automatic_top else ())
         if layer.propagate_down and len(layer.propagate_down) != len(layer.bottom):
             counts = f"{len(layer.propagate_down)} values for {len(layer.bottom)} bottoms"
@@ -166,16 +158,27 @@ def _with_probabilities(nodes: Iterable[Node]) -> list[Node]:
     """Returns the nodes with a Softmax before each softmax loss whose probabilities no layer computes."""
     nodes = list(nodes)
     softened = {node.bottoms[:1] for node in nodes if node.layer.type == "Softmax"}
-    taken = {name for node in nodes for name in (node.name, *node.tops)}
-    out = []
+    ends: dict[tuple[str, ...], Node] = {}
     for node in nodes:
         is_end = node.layer.type == "SoftmaxWithLoss" and len(node.tops) < 2 and node.bottoms[:1] not in softened
         if is_end and node.bottoms:
-            name = _free("prob", taken)
-            axis = getattr(node.layer, "axis", 1)
-            out.append(Node(name, Softmax(axis), node.bottoms[:1], (name,)))
-        out.append(node)
-    return out
+            ends.setdefault(node.bottoms[:1], node)
+    taken = {name for node in nodes for name in (node.name, *node.tops)}
+    names = _of_probabilities([node.name for node in ends.values()], taken)
+    added = {
+        id(node): Node(name, Softmax(getattr(node.layer, "axis", 1)), scores, (name,))
+        for (scores, node), name in zip(ends.items(), names)
+    }
+    return [one for node in nodes for one in ([added[id(node)], node] if id(node) in added else [node])]
+
+
+def _of_probabilities(losses: Sequence[str], taken: Collection[str]) -> list[str]:
+    """Returns what to call the probabilities of softmax losses: ``prob``, or LOSS/prob where there are several, as no
+    one can tell which of them is meant (GoogLeNet trains with three)."""
+    names: list[str] = []
+    for loss in losses:
+        names.append(_free("prob" if len(losses) == 1 else f"{loss}/prob", {*taken, *names}))
+    return names
 
 
 def _free(wanted: str, taken: Collection[str]) -> str:
@@ -195,17 +198,22 @@ def without_training(message: NetParameter, inputs: Collection[str]) -> NetParam
     """
     today = NetParameter(name=message.name)
     made = set(inputs)
+    softened: dict[str, LayerParameter] = {}
     for layer in message.layer:
         judges = layer.type in LAYERS and LAYERS[layer.type].judges
         if judges and any(bottom not in made for bottom in layer.bottom):
             if layer.type == "SoftmaxWithLoss":
-                prob = today.layer.add(name="prob", type="Softmax", bottom=layer.bottom[:1], top=["prob"])
-                prob.softmax_param.CopyFrom(layer.softmax_param)
+                softened[layer.name] = today.layer.add(type="Softmax", bottom=layer.bottom[:1])
+                softened[layer.name].softmax_param.CopyFrom(layer.softmax_param)
             continue
         today.layer.add().CopyFrom(layer)
         today.layer[-1].ClearField("phase")
         if layer.type not in DATA_LAYERS:
             made.update(layer.top)
+    taken = {name for layer in message.layer for name in (layer.name, *layer.top)}
+    for name, prob in zip(_of_probabilities(list(softened), taken), softened.values()):
+        prob.name = name
+        prob.top.append(name)
     return today
 
 
@@ -223,7 +231,7 @@ def message_of(network: Network) -> NetParameter:
     if foreign:
         raise Refused(*(f"layer '{node.name}': Caffe has no {type(node.layer).__name__}" for node in foreign))
     message = NetParameter(name=network.name)
-    for node in network.nodes:
+    for node in as_defined(network).nodes:
         layer = message.layer.add(name=node.name, type=node.layer.type, bottom=node.bottoms, top=node.tops)
         layer.loss_weight.extend(node.loss_weights)
         layer.propagate_down.extend(node.propagate_down)

@@ -135,7 +135,8 @@ def _prototxt(port: Port, path: Path) -> None:
 
 def _caffemodel(port: Port, path: Path) -> None:
     with open(path, "wb") as file:
-        write_caffemodel(file, message_of(port.network), port.arrays())
+        arrays = [held for layer, held in zip(port.shapes, port.arrays()) if not layer.node.shows]
+        write_caffemodel(file, message_of(port.network), arrays)
 
 
 def _hdf5(port: Port, path: Path) -> None:

@@ -59,7 +59,10 @@ class Port:
 
     def arrays(self) -> list[list[np.ndarray]]:
         """Returns each layer's arrays in Caffe's layout, as ``graphs.run_reference`` takes them."""
-        return [[self.parameters[name].caffe for name in variables] for variables in self.names.variables]
+        return [
+            [self.parameters[name].caffe.reshape(spec.layout.caffe) for name, spec in zip(variables, layer.parameters)]
+            for layer, variables in zip(self.shapes, self.names.variables)
+        ]
 
 
 def convert(
@@ -91,7 +94,7 @@ def convert(
         bound = _placed(
             weights, lambda: bind(shapes, names, read_weights(weights, shapes), weights_layout, skip_layers)
         )
-    notes = [f"{definition.path}: {note}" for note in described.notes]
+    notes = [f"{definition.path}: {note}" for note in (*described.notes, *shapes.notes())]
     notes += [f"{weights.path}: {note}" for note in bound.notes] if weights is not None else []
     picture = _placed(mean, lambda: read_mean(mean)) if mean is not None else None
     classes = tuple(stored_manifest(definition).get("classes", ())) if definition.kind in _WITH_MANIFEST else ()

@@ -12,6 +12,8 @@ from graphs.layer import ParameterSpec, Site, Tensor, listed
 from graphs.layers.data import Input
 from graphs.names import Names
 from graphs.network import Inferred, Network, Shapes
+from graphs.sharing import relaid
+from weights import Layout
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,10 @@ def emit(
     draw in TRAIN; ``training`` asks for what a pass leaves in parameters too.
     """
     blobs: dict[str, Tensor] = {}
+    hidden = _hidden(network)
+    held: dict[str, Layout] = {}
     emitted = []
-    for layer, top_names, variables in zip(shapes, names.tops, names.variables):
+    for place, (layer, top_names, variables) in enumerate(zip(shapes, names.tops, names.variables)):
         node = layer.node
         if isinstance(node.layer, Input):
             tops = [
@@ -55,19 +59,46 @@ def emit(
             passed = []
         else:
             own = None if seed is None or not node.layer.draws else tf.add(seed, [zlib.crc32(node.name.encode()), 0])
-            site = Site(tuple(map(top_name, top_names)), layer.open_bottoms, layer.open_tops, network.phase, own)
+            own_names = tuple(
+                None if (place, top) in hidden else top_name(top_names[top]) for top in range(len(top_names))
+            )
+            site = Site(own_names, layer.open_bottoms, layer.open_tops, network.phase, own)
             bottoms = [blobs[bottom] for bottom in node.bottoms]
             if network.phase == "TRAIN" and not all(node.propagate_down):
                 bottoms = [
                     bottom if followed else tf.stop_gradient(bottom)
                     for bottom, followed in zip(bottoms, node.propagate_down)
                 ]
-            tensors = (*bottoms, *map(parameter, variables))
+            arrays = [
+                relaid(tf, parameter(name), held.setdefault(name, spec.layout), spec.layout)
+                for name, spec in zip(variables, layer.parameters)
+            ]
+            tensors = (*bottoms, *arrays)
             tops = listed(node.layer.emit(tf, site, *tensors))
             passed = node.layer.passed(tf, site, *tensors) if training else []
         blobs.update(zip(node.tops, tops))
-        emitted.append(Emitted(layer, tuple(tops), tuple(passed)))
+        named = [
+            tf.identity(top, name=top_name(name)) if (place, index) in hidden else top
+            for index, (top, name) in enumerate(zip(tops, top_names))
+        ]
+        emitted.append(Emitted(layer, tuple(named), tuple(passed)))
     return emitted
+
+
+def _hidden(network: Network) -> set[tuple[int, int]]:
+    """Returns (layer, top), by place, of the tops whose tensors TensorFlow's optimizer may lose in what reads them.
+
+    A copy bears such a top's name. It counts as a reader while it is fetched, so that the optimizer leaves the top
+    alone, and is not computed otherwise.
+    """
+    made: dict[str, tuple[int, int]] = {}
+    hidden: set[tuple[int, int]] = set()
+    for place, node in enumerate(network.nodes):
+        if node.layer.hides(len(node.bottoms)):
+            hidden |= {made[bottom] for bottom in node.bottoms}
+        made |= {top: (place, index) for index, top in enumerate(node.tops)}
+    fed = {place for place, node in enumerate(network.nodes) if isinstance(node.layer, Input)}
+    return {top for top in hidden if top[0] not in fed}
 
 
 def placeholder_shape(shape: tuple[int, ...]) -> list[int | None]:

@@ -6,7 +6,7 @@ parameters, its NumPy reference and its TensorFlow emission. Adding a layer touc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -45,19 +45,20 @@ class ParameterSpec:
 class Site:
     """Where an emission takes place.
 
-    ``names`` has the name that each top's last operation must bear. ``bottoms`` and ``tops`` are shapes in Caffe's
-    layout; the first axis is -1 where the batch is free. ``phase`` is TEST or TRAIN. ``seed`` is a tensor of two whole
-    numbers that alone decides what TRAIN draws, None where TensorFlow may draw as it likes.
+    ``names`` has the name that each top's last operation must bear, None where TensorFlow may choose. ``bottoms`` and
+    ``tops`` are shapes in Caffe's layout; the first axis is -1 where the batch is free. ``phase`` is TEST or TRAIN.
+    ``seed`` is a tensor of two whole numbers that alone decides what TRAIN draws, None where TensorFlow may draw as it
+    likes.
     """
 
-    names: tuple[str, ...]
+    names: tuple[str | None, ...]
     bottoms: tuple[Shape, ...]
     tops: tuple[Shape, ...]
     phase: str = "TEST"
     seed: Tensor | None = None
 
     @property
-    def name(self) -> str:
+    def name(self) -> str | None:
         """The name for the last operation of a layer with one top."""
         return self.names[0]
 
@@ -98,6 +99,11 @@ class Layer:
     """Whether it measures its first bottom (losses, Accuracy), which so remains an output of the network."""
     counts_tops: ClassVar[bool] = False
     """Whether ``top_shapes`` and ``reference`` are told the number of tops, as ``tops``."""
+    knows_phase: ClassVar[bool] = False
+    """Whether ``top_shapes`` and ``reference`` are told the phase, as ``phase``."""
+    is_view: ClassVar[bool] = False
+    """Whether its tops are its bottom's own memory in Caffe, as those of Flatten and Split; Concat and Slice are views
+    where they have one bottom and one top."""
     selects: ClassVar[bool] = False
     """Whether values decide how many items its tops have, so that only a graph with a free batch can hold it."""
     automatic_top: ClassVar[bool] = False
@@ -114,6 +120,20 @@ class Layer:
     def parameters(self, *bottoms: Shape) -> tuple[ParameterSpec, ...]:
         """Returns the layer's parameters in the order of Caffe's blobs."""
         return ()
+
+    def works_in_place(self) -> bool:
+        """Returns whether Caffe's layer may write its first top over its first bottom: not where it reads a value
+        again after writing there."""
+        return True
+
+    def hides(self, bottoms: int) -> bool:
+        """Returns whether TensorFlow's optimizer may compute it, with that many bottoms, in one with what made them,
+        and lose their tensors even where they are fetched: the patterns of its remapper that do not look."""
+        return False
+
+    def notes(self, *bottoms: Shape) -> Iterator[str]:
+        """Yields what a user should know though it changes no number: fields that Caffe ignores here."""
+        yield from ()
 
     def multiply_adds(self, bottoms: tuple[Shape, ...], tops: tuple[Shape, ...]) -> int:
         """Returns the multiplications with a weight (each with its addition) that one pass takes."""
@@ -173,9 +193,12 @@ def spell(shape: Shape) -> str:
     return "x".join("N" if size < 0 else str(size) for size in shape) or "scalar"
 
 
-def told(definition: Layer, tops: int) -> dict[str, Any]:
+def told(definition: Layer, tops: int, phase: str = "TEST") -> dict[str, Any]:
     """Returns what ``top_shapes`` and ``reference`` are given beside their arguments."""
-    return {"tops": tops} if definition.counts_tops else {}
+    return {
+        **({"tops": tops} if definition.counts_tops else {}),
+        **({"phase": phase} if definition.knows_phase else {}),
+    }
 
 
 def listed(value: Any) -> list[Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from graphs.layer import MANY, Layer, ParameterSpec, listed, spell, told
 from graphs.layers.data import Input
+from graphs.sharing import sharing_problems
 from weights import Refused, Shape
 
 LARGEST_BLOB = 2**31 - 1
@@ -16,18 +18,21 @@ LARGEST_BLOB = 2**31 - 1
 
 @dataclass(frozen=True)
 class ParamSpec:
-    """Caffe's ``param { }``: the name under which a layer shares a parameter, or "", and what training multiplies the
-    learning rate and the weight decay by."""
+    """Caffe's ``param { }``: the name under which a layer shares a parameter, or "", what training multiplies the
+    learning rate and the weight decay by, and whether it may share one of another shape (PERMISSIVE) or not (STRICT).
+    """
 
     name: str = ""
     lr_mult: float = 1.0
     decay_mult: float = 1.0
+    share_mode: str = "STRICT"
 
 
 @dataclass(frozen=True)
 class Node:
     """One layer of a network. ``specs`` has an entry for each of its first parameters, ``loss_weights`` for tops;
-    ``propagate_down``, where it is not empty, says for each bottom whether training follows the loss through it."""
+    ``propagate_down``, where it is not empty, says for each bottom whether training follows the loss through it.
+    ``shows`` names the blob that the node shows as it is by now, where no definition has the node (graphs.memory)."""
 
     name: str
     layer: Layer
@@ -36,6 +41,7 @@ class Node:
     specs: tuple[ParamSpec, ...] = ()
     loss_weights: tuple[float, ...] = ()
     propagate_down: tuple[bool, ...] = ()
+    shows: str = ""
 
     def __str__(self) -> str:
         return f"layer '{self.name}' ({self.layer.type})"
@@ -67,7 +73,7 @@ class Network:
         judged = {node.bottoms[0] for node in self.nodes if node.layer.judges and node.bottoms} - set(self.inputs)
         for node in self.nodes:
             for bottom in node.bottoms:
-                if bottom not in judged:
+                if bottom not in judged and not node.shows:
                     unread.pop(bottom, None)
             if not isinstance(node.layer, Input):
                 for top in node.tops:
@@ -106,43 +112,57 @@ class Inferred:
 
 @dataclass(frozen=True)
 class Shapes:
-    """Every layer's shapes; ``free_batch`` says whether the inputs' first axis may take any size."""
+    """Every layer's shapes in a phase; ``free_batch`` says whether the inputs' first axis may take any size."""
 
     layers: tuple[Inferred, ...]
     free_batch: bool
+    phase: str = "TEST"
 
     def __iter__(self) -> Iterator[Inferred]:
         return iter(self.layers)
+
+    def notes(self) -> Iterator[str]:
+        """Yields what a user should know of each layer: what Caffe ignores in it, say."""
+        for layer in self.layers:
+            yield from (f"{layer.node}: {note}" for note in layer.node.layer.notes(*layer.bottoms))
 
 
 def infer(network: Network) -> Shapes:
     """Returns the shapes of all layers by Caffe's rules.
 
     The batch is free where one picture more passes through the same layers with the same parameters and changes
-    nothing but first axes. Raises Refused with every layer that does not fit.
+    nothing but first axes; so is the number of items that a Filter lets through. Raises Refused with every layer that
+    does not fit.
     """
     layers = _infer(network)
-    opened = _opened(network, layers)
-    if opened is not None:
-        return Shapes(opened, free_batch=True)
     selecting = [node for node in network.nodes if node.layer.selects]
-    if selecting:
+    selected = _opened(layers, _infer_more(network, selected=1)) if selecting else None
+    if selecting and selected is None:
         reason = "values decide how many items its tops have, but another layer fixes the number of items"
         raise Refused(*(f"{node}: {reason}" for node in selecting))
+    opened = _opened(layers, _infer_more(network.with_batch(1)))
+    if opened is not None and not any(node.layer.fixes_batch for node in network.nodes):
+        return Shapes(opened, free_batch=True, phase=network.phase)
     fixed = tuple(replace(layer, open_bottoms=layer.bottoms, open_tops=layer.tops) for layer in layers)
-    return Shapes(fixed, free_batch=False)
+    return Shapes(selected or fixed, free_batch=False, phase=network.phase)
 
 
-def _opened(network: Network, layers: tuple[Inferred, ...]) -> tuple[Inferred, ...] | None:
-    """Returns the layers with the batch free, None where it is not."""
-    if any(node.layer.fixes_batch for node in network.nodes):
-        return None
+def _infer_more(network: Network, selected: int = 0) -> tuple[Inferred, ...] | None:
+    """Returns the layers of a network that has more items than its definition says; None where they don't fit."""
     try:
-        more = _infer(network.with_batch(1))
+        return _infer(network, selected)
     except Refused:
         return None
+
+
+def _opened(layers: tuple[Inferred, ...], more: tuple[Inferred, ...] | None) -> tuple[Inferred, ...] | None:
+    """Returns the layers with those first axes free that are larger in ``more``, None where they can't be."""
+    if more is None:
+        return None
     free = all(
-        one.parameters == other.parameters and all(map(_differ_in_batch_only, one.tops, other.tops))
+        one.parameters == other.parameters
+        and all(map(_differ_in_batch_only, one.tops, other.tops))
+        and (one.bottoms == other.bottoms or not one.node.layer.fixes_batch)
         for one, other in zip(layers, more)
     )
     if not free:
@@ -161,27 +181,44 @@ def _differ_in_batch_only(one: Shape, other: Shape) -> bool:
     return len(one) == len(other) and one[1:] == other[1:]
 
 
-def _infer(network: Network) -> tuple[Inferred, ...]:
+def _infer(network: Network, selected: int = 0) -> tuple[Inferred, ...]:
+    """Returns the layers with their shapes; those that select let ``selected`` items more through than they get."""
     blobs: dict[str, Shape | None] = {}
     made_by = {top: node for node in reversed(network.nodes) for top in node.tops}
+    readers: dict[str, Node] = {}
     layers: list[Inferred] = []
     problems: list[str] = []
     for node in network.nodes:
         problems += _blob_problems(node, blobs, made_by)
+        problems += _in_place_problems(node, readers)
         bottoms = [blobs.get(bottom) for bottom in node.bottoms]
         tops: list[Shape | None] = [None] * len(node.tops)
         known = tuple(bottom for bottom in bottoms if bottom is not None)
         if len(known) == len(bottoms):  # else: the reason was given where the bottom went missing
             try:
-                inferred = _infer_layer(node, known)
+                inferred = _infer_layer(node, known, network.phase)
+                if node.layer.selects:
+                    inferred = replace(inferred, tops=tuple((one[0] + selected, *one[1:]) for one in inferred.tops))
                 layers.append(inferred)
                 tops = list(inferred.tops)
             except ValueError as error:
                 problems.append(f"{node}: {error}")
         blobs.update(zip(node.tops, tops))
+        readers.update(dict.fromkeys(node.bottoms, node))
+        for top in node.tops:
+            readers.pop(top, None)
+    problems += [*_doubled_names(layers), *sharing_problems(layers)]
     if problems:
         raise Refused(*problems)
     return tuple(layers)
+
+
+def _doubled_names(layers: list[Inferred]) -> Iterator[str]:
+    """Yields what is wrong with names that several layers have: Caffe finds weights by them."""
+    counts = Counter(layer.node.name for layer in layers)
+    for name in dict.fromkeys(layer.node.name for layer in layers if layer.parameters):
+        if counts[name] > 1:
+            yield f"layer '{name}': the name is used {counts[name]} times, so its weights can't be told apart"
 
 
 def _blob_problems(node: Node, blobs: dict[str, Shape | None], made_by: dict[str, Node]) -> Iterator[str]:
@@ -200,12 +237,31 @@ def _blob_problems(node: Node, blobs: dict[str, Shape | None], made_by: dict[str
                 f"{node}: bottom '{bottom}' is made further down, by layer '{made_by[bottom].name}'; "
                 "Caffe runs layers in file order, so this is a cycle or the layers are out of order"
             )
-    for top in node.tops:
-        if top in blobs and top not in node.bottoms:
+    for place, top in enumerate(node.tops):
+        if top in blobs and top not in node.bottoms[place : place + 1]:
             yield f"{node}: top '{top}' was made before, by layer '{made_by[top].name}', and is not changed in place"
 
 
-def _infer_layer(node: Node, bottoms: tuple[Shape, ...]) -> Inferred:
+def _in_place_problems(node: Node, readers: dict[str, Node]) -> Iterator[str]:
+    for top in in_place(node):
+        if not node.layer.works_in_place():
+            yield (
+                f"{node}: changes '{top}' in place, but Caffe's layer reads what it has overwritten there; give its "
+                "top a name of its own"
+            )
+        elif top in readers:
+            yield (
+                f"{node}: changes '{top}' in place, which {readers[top]} reads too; Caffe refuses that (top produced "
+                "by multiple sources): give its top a name of its own"
+            )
+
+
+def in_place(node: Node) -> list[str]:
+    """Returns the blobs that a layer changes in place: tops that stand where the bottom of that name does."""
+    return [top for top, bottom in zip(node.tops, node.bottoms) if top == bottom]
+
+
+def _infer_layer(node: Node, bottoms: tuple[Shape, ...], phase: str) -> Inferred:
     for what, names, (fewest, most) in (
         ("bottom", node.bottoms, node.layer.bottoms),
         ("top", node.tops, node.layer.tops),
@@ -221,7 +277,7 @@ def _infer_layer(node: Node, bottoms: tuple[Shape, ...]) -> Inferred:
     if isinstance(node.layer, Input):
         shapes = node.layer.shapes(len(node.tops))
     else:
-        shapes = listed(node.layer.top_shapes(*bottoms, **told(node.layer, len(node.tops))))
+        shapes = listed(node.layer.top_shapes(*bottoms, **told(node.layer, len(node.tops), phase)))
     if len(shapes) == 1 and node.layer.tops[1] == MANY:  # one value under several names
         shapes = shapes * len(node.tops)
     if len(shapes) < len(node.tops):
@@ -232,4 +288,8 @@ def _infer_layer(node: Node, bottoms: tuple[Shape, ...]) -> Inferred:
             raise ValueError(f"its top would have the shape {spell(shape)}; its bottom is {spell(bottoms[0])}")
         if math.prod(shape) > LARGEST_BLOB:
             raise ValueError(f"a blob of shape {spell(shape)} has more values than Caffe can count, {LARGEST_BLOB:,}")
+    for name, made, bottom, shape in zip(node.tops, shapes, node.bottoms, bottoms):
+        if name == bottom and made != shape:
+            change = f"from {spell(shape)} to {spell(made)}"
+            raise ValueError(f"changes '{name}' in place {change}; give its top a name of its own")
     return Inferred(node, bottoms, tuple(shapes), node.layer.parameters(*bottoms))

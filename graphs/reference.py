@@ -37,7 +37,7 @@ def run_reference(
         else:
             bottoms = [blobs[bottom] for bottom in node.bottoms]
             given = (*bottoms, *(array.astype(dtype) for array in arrays))
-            tops = listed(node.layer.reference(*given, **told(node.layer, len(node.tops))))
+            tops = listed(node.layer.reference(*given, **told(node.layer, len(node.tops), shapes.phase)))
             tops = tops * len(node.tops) if len(tops) == 1 else tops
         blobs.update(zip(node.tops, tops))
         values.update({(node.name, top): value for top, value in zip(node.tops, tops)})

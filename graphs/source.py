@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import keyword
+import math
 import re
 import textwrap
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 from graphs.emit import Emitted, emit
 from graphs.fillers import initializer
-from graphs.layer import Filler
+from graphs.layer import Filler, ParameterSpec
 from graphs.layers.data import Input
 from graphs.names import Names
 from graphs.network import Network, Shapes
@@ -79,11 +80,10 @@ def network_source(network: Network, shapes: Shapes, names: Names, made_from: st
 
     ``made_from`` names the files it was converted from.
     """
-    specs = {
-        name: spec
-        for layer, variables in zip(shapes, names.variables)
-        for spec, name in zip(layer.parameters, variables)
-    }
+    specs: dict[str, ParameterSpec] = {}
+    for layer, names_of in zip(shapes, names.variables):
+        for spec, name in zip(layer.parameters, names_of):
+            specs.setdefault(name, spec)  # its owner's, where layers share it
     variables: dict[str, Any] = {}
 
     def parameter(name: str) -> Any:
@@ -237,6 +237,6 @@ class _Printer:
             return f"[{', '.join(map(self._flat, value))}]"
         if isinstance(value, Attribute):
             return value.name
-        if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        if isinstance(value, float) and not math.isfinite(value):
             return f'float("{value}")'
         return _quoted(value) if isinstance(value, str) else repr(value)

@@ -97,6 +97,9 @@ class TanH(Layer):
 
     without_effect = frozenset({"engine"})
 
+    def hides(self, bottoms: int) -> bool:
+        return True  # x * tanh(softplus(x)), the Mish of forks
+
     def reference(self, x: np.ndarray) -> np.ndarray:
         return np.tanh(x)
 
@@ -112,6 +115,9 @@ class Swish(Layer):
     note = "beta"
 
     beta: float = 1.0
+
+    def hides(self, bottoms: int) -> bool:
+        return True
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         return x * (np.tanh(self.beta * x / 2) / 2 + 0.5)

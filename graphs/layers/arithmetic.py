@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ from weights import Shape
 @dataclass(frozen=True)
 class AbsVal(Layer):
     """The magnitude of each value."""
+
+    def works_in_place(self) -> bool:
+        return False  # Caffe refuses it itself
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         return np.abs(x)
@@ -38,23 +41,26 @@ class Power(Layer):
 
     @property
     def _constant(self) -> float | None:
-        """The value of every top, where ``power`` or ``scale`` is 0 and the bottom's values do not count."""
+        """The value of every top, where ``power`` times ``scale`` is 0, in float32 as Caffe has it, and the bottom's
+        values do not count."""
         if self.power == 0:
             return 1.0
-        if self.scale != 0:
-            return None
         with np.errstate(all="ignore"):
+            if np.float32(self.power) * np.float32(self.scale) != 0:
+                return None
             return float(np.float32(self.shift) ** np.float32(self.power))
 
-    def top_shapes(self, x: Shape) -> Shape:
+    def notes(self, *bottoms: Shape) -> Iterator[str]:
         if self._constant is not None and not math.isfinite(self._constant):
-            raise ValueError(
-                f"scale is 0, so that every value of its top would be shift ^ power, {self.shift:g} ^ {self.power:g}, "
-                "which is no finite number"
+            yield (
+                f"scale is {self.scale:g}, so that every value of its top is shift ^ power, {self.shift:g} ^ "
+                f"{self.power:g}: {self._constant:g}, as in Caffe"
             )
-        return x
 
     def reference(self, x: np.ndarray) -> np.ndarray:
+        if self._constant is not None:
+            with np.errstate(all="ignore"):
+                return np.full_like(x, x.dtype.type(self.shift) ** x.dtype.type(self.power))
         return (self.shift + self.scale * x) ** self.power
 
     def emit(self, tf: Any, site: Site, x: Tensor) -> Tensor:
@@ -90,12 +96,15 @@ class Exp(Layer):
     def _factor(self) -> float:
         """base ^ shift."""
         with np.errstate(over="ignore"):
-            return float(np.exp(_natural_log(self.base) * self.shift))
+            return float(np.float32(np.exp(_natural_log(self.base) * self.shift)))
 
     def top_shapes(self, x: Shape) -> Shape:
-        if self._factor > float(np.finfo(np.float32).max):
-            raise ValueError(f"base {self.base:g} to the power of shift, {self.shift:g}, is more than float32 holds")
+        _natural_log(self.base)
         return x
+
+    def notes(self, *bottoms: Shape) -> Iterator[str]:
+        if math.isinf(self._factor):
+            yield f"base {self.base:g} to the power of shift, {self.shift:g}, is inf in float32, as in Caffe"
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         base = np.e if self.base == -1 else self.base
@@ -160,9 +169,13 @@ class Clip(Layer):
     max: float | None = None
 
     def _limits(self) -> tuple[float, float]:
-        if self.min is None or self.max is None:
-            raise ValueError("does not set both min and max, which Caffe requires")
-        return self.min, self.max
+        if (self.min is None) != (self.max is None):
+            raise ValueError("sets only one of min and max; Caffe reads a clip_param with both, or none at all")
+        return self.min or 0.0, self.max or 0.0
+
+    def notes(self, *bottoms: Shape) -> Iterator[str]:
+        if self.min is None and self.max is None:
+            yield "sets neither min nor max, which Caffe takes as 0: all of its top is 0"
 
     def top_shapes(self, x: Shape) -> Shape:
         self._limits()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from graphs.layer import Filler, Layer, ParameterSpec, Site, Tensor, canonical_axis, layer
-from graphs.layers.normalization import broadcast_layout, spanned, spread_over
+from graphs.layers.normalization import broadcast_layout, num_axes_notes, spanned, spread_over
 from weights import Shape
 
 
@@ -28,6 +29,9 @@ class Bias(Layer):
     def top_shapes(self, x: Shape, *bias: Shape) -> Shape:
         spanned(x, self.axis, self.num_axes, *bias, verb="shift")
         return x
+
+    def notes(self, *bottoms: Shape) -> Iterator[str]:
+        return num_axes_notes(self.num_axes, *bottoms)
 
     def parameters(self, x: Shape, *bias: Shape) -> tuple[ParameterSpec, ...]:
         if bias:

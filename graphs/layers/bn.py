@@ -22,6 +22,7 @@ class BN(Layer):
     """
 
     without_effect = frozenset({"engine", "momentum"})
+    knows_phase = True
     note = "slope, bias, mean, variance (PSPNet)"
 
     slope_filler: Filler = Filler()
@@ -29,7 +30,7 @@ class BN(Layer):
     eps: float = 1e-5
     frozen: bool = False
 
-    def top_shapes(self, x: Shape) -> Shape:
+    def top_shapes(self, x: Shape, *, phase: str = "TEST") -> Shape:
         if not 2 <= len(x) <= 4:
             raise ValueError(f"its bottom has the shape {spell(x)}; expected two to four axes")
         if self.eps < 0:
@@ -46,8 +47,11 @@ class BN(Layer):
             ParameterSpec("variance", layout, Filler(value=1.0 if self.frozen else 0.0)),
         )
 
-    def reference(self, x: np.ndarray, *parameters: np.ndarray) -> np.ndarray:
+    def reference(self, x: np.ndarray, *parameters: np.ndarray, phase: str = "TEST") -> np.ndarray:
         slope, bias, mean, variance = (array.reshape(-1, *(1 for _ in x.shape[2:])) for array in parameters)
+        if phase == "TRAIN" and not self.frozen:
+            others = (0, *range(2, x.ndim))
+            mean, variance = x.mean(axis=others, keepdims=True)[0], x.var(axis=others, keepdims=True)[0]
         return (x - mean) / np.sqrt(variance + self.eps) * slope + bias
 
     def emit(self, tf: Any, site: Site, x: Tensor, *parameters: Tensor) -> Tensor:

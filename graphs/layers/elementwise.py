@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from graphs.layer import MANY, Layer, Site, Tensor, layer
-from weights import Shape
+from weights import Refused, Shape
 
 
 @layer("ReLU", "relu_param")
@@ -20,6 +21,9 @@ class ReLU(Layer):
     note = "negative_slope"
 
     negative_slope: float = 0.0
+
+    def hides(self, bottoms: int) -> bool:
+        return self.negative_slope != 0
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         return np.maximum(x, 0) + self.negative_slope * np.minimum(x, 0)
@@ -39,21 +43,28 @@ class Dropout(Layer):
     """In TRAIN, drops values with probability ``dropout_ratio`` and scales the rest by 1 / (1 - dropout_ratio); in
     TEST, passes its bottom on."""
 
+    knows_phase = True
     note = "identity in TEST"
     draws = True
 
     dropout_ratio: float = 0.5
 
-    def top_shapes(self, x: Shape) -> Shape:
-        if not 0 < self.dropout_ratio < 1:
-            raise ValueError(f"dropout_ratio is {self.dropout_ratio:g}; Caffe wants one between 0 and 1")
+    def top_shapes(self, x: Shape, *, phase: str = "TEST") -> Shape:
+        if phase == "TRAIN" and not 0 <= self.dropout_ratio < 1:
+            raise ValueError(f"dropout_ratio is {self.dropout_ratio:g}; training wants one from 0 to below 1")
         return x
 
-    def reference(self, x: np.ndarray) -> np.ndarray:
+    def notes(self, *bottoms: Shape) -> Iterator[str]:
+        if not 0 < self.dropout_ratio < 1:
+            yield f"dropout_ratio is {self.dropout_ratio:g}, which drops nothing in TEST; expected one between 0 and 1"
+
+    def reference(self, x: np.ndarray, *, phase: str = "TEST") -> np.ndarray:
+        if phase == "TRAIN" and self.dropout_ratio:
+            raise Refused("Dropout draws what it drops in TRAIN, which no reference can foretell; run phase TEST")
         return x
 
     def emit(self, tf: Any, site: Site, x: Tensor) -> Tensor:
-        if site.phase == "TEST":
+        if site.phase == "TEST" or not self.dropout_ratio:
             return tf.identity(x, name=site.name)
         if site.seed is None:
             return tf.identity(tf.nn.dropout(x, rate=self.dropout_ratio), name=site.name)
@@ -66,7 +77,11 @@ class Dropout(Layer):
 class Split(Layer):
     """Its bottom under several names."""
 
+    is_view = True
     tops = (1, MANY)
+
+    def works_in_place(self) -> bool:
+        return False  # Caffe refuses it itself
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         return x

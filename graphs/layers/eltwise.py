@@ -35,6 +35,12 @@ class Eltwise(Layer):
             raise ValueError(f"has {len(self.coeff)} coeff values for {len(bottoms)} bottoms; Caffe wants one for each")
         return bottoms[0]
 
+    def works_in_place(self) -> bool:
+        return self.operation == "PROD"  # the others clear their top first
+
+    def hides(self, bottoms: int) -> bool:
+        return self.operation != "SUM"  # x * sigmoid(x), and the larger of x and a multiple of it
+
     def reference(self, *bottoms: np.ndarray) -> np.ndarray:
         if self.operation == "PROD":
             return np.prod(bottoms, axis=0)

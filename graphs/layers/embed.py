@@ -37,6 +37,9 @@ class Embed(Layer):
         biases = ParameterSpec("biases", Layout((self.num_output,)), self.bias_filler)
         return (weights, biases) if self.bias_term else (weights,)
 
+    def works_in_place(self) -> bool:
+        return False
+
     def reference(self, x: np.ndarray, weights: np.ndarray, biases: np.ndarray | None = None) -> np.ndarray:
         y = np.empty((*x.shape, self.num_output), weights.dtype)
         for place in np.ndindex(*x.shape):

@@ -53,6 +53,9 @@ class InnerProduct(Layer):
     def multiply_adds(self, bottoms: tuple[Shape, ...], tops: tuple[Shape, ...]) -> int:
         return math.prod(tops[0]) * math.prod(bottoms[0][canonical_axis(self.axis, bottoms[0]) :])
 
+    def works_in_place(self) -> bool:
+        return False
+
     def reference(self, x: np.ndarray, weights: np.ndarray, biases: np.ndarray | None = None) -> np.ndarray:
         axis = canonical_axis(self.axis, x.shape)
         rows = x.reshape(math.prod(x.shape[:axis]), -1)

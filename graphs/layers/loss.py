@@ -7,6 +7,7 @@ is cut off, a distance that is divided by), the emission takes the forward value
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,11 +38,13 @@ class _Normalized(Layer):
     normalization: str | None = None
 
     def _mode(self, default: str) -> str:
-        if self.normalization is not None and self.normalize is not None:
-            raise ValueError("sets both normalize and normalization; Caffe ignores normalize then, so take it out")
-        if self.normalize is not None:
+        if self.normalize is not None and self.normalization is None:
             return "VALID" if self.normalize else "BATCH_SIZE"
         return self.normalization or default
+
+    def notes(self, *bottoms: Shape) -> Iterator[str]:
+        if self.normalization is not None and self.normalize is not None:
+            yield "sets normalize, which Caffe ignores beside normalization"
 
     def _divided(self, losses: np.ndarray, labels: np.ndarray, outer: int, mode: str) -> np.ndarray:
         """Returns the loss of an array of losses, one for each label, by the definition."""
@@ -49,7 +52,7 @@ class _Normalized(Layer):
         sizes = {"FULL": losses.size, "VALID": int(counts.sum()), "BATCH_SIZE": outer, "NONE": 1}
         return np.asarray(losses[counts].sum() / max(1, sizes[mode]), losses.dtype)
 
-    def _emit_divided(self, tf: Any, name: str, losses: Tensor, labels: Tensor, inner: int, mode: str) -> Tensor:
+    def _emit_divided(self, tf: Any, name: str | None, losses: Tensor, labels: Tensor, inner: int, mode: str) -> Tensor:
         """Returns the loss of a vector of losses. ``inner`` is how many places one picture has."""
         if self.ignore_label is not None:
             counts = tf.cast(tf.not_equal(labels, self.ignore_label), tf.float32)
@@ -118,8 +121,6 @@ class InfogainLoss(_Normalized):
             raise ValueError(
                 f"its infogain matrix is {named}; give it as a third bottom, which is all that is supported"
             )
-        if self.source:
-            raise ValueError("sets source beside a third bottom, which is what Caffe uses; take source out")
         if self.normalize is not None:
             raise ValueError("sets normalize, which Caffe refuses here; use normalization")
         check_labels(x, label, self.axis)
@@ -127,6 +128,11 @@ class InfogainLoss(_Normalized):
         if math.prod(matrix[0]) != classes * classes:
             raise ValueError(f"its third bottom has the shape {spell(matrix[0])}; expected {classes}x{classes} values")
         return [(), x]
+
+    def notes(self, *bottoms: Shape) -> Iterator[str]:
+        yield from super().notes(*bottoms)
+        if self.source:
+            yield f"sets source '{self.source}', which Caffe ignores beside a third bottom"
 
     def reference(self, x: np.ndarray, label: np.ndarray, matrix: np.ndarray) -> list[np.ndarray]:
         classes = x.shape[self.axis]
@@ -373,13 +379,28 @@ def _log_losses(
 
 def _emit_log_losses(tf: Any, scores: Tensor, weights: Tensor, smallest: float) -> Tensor:
     """Returns, for each row of scores, minus the logarithms of its probabilities times that row's weights."""
-    logarithms = _at_least(tf, tf.nn.log_softmax(scores), math.log(smallest))
-    return tf.negative(tf.reduce_sum(tf.multiply(logarithms, weights), axis=1))
+    logarithms = tf.maximum(tf.nn.log_softmax(scores), math.log(smallest))
+    losses = tf.negative(tf.reduce_sum(tf.multiply(logarithms, weights), axis=1))
+    # Caffe's gradient does not know of the smallest probability.
+    slopes = tf.subtract(tf.multiply(tf.nn.softmax(scores), tf.reduce_sum(weights, axis=1, keepdims=True)), weights)
+    return _with_gradient(
+        tf, losses, tf.reduce_sum(tf.multiply(tf.stop_gradient(slopes), _nothing(tf, scores)), axis=1)
+    )
 
 
 def _at_least(tf: Any, x: Tensor, smallest: float) -> Tensor:
     """Returns max(x, smallest) with the gradient of x, which Caffe's backward passes do not cut off."""
-    return tf.add(x, tf.stop_gradient(tf.subtract(tf.maximum(x, smallest), x)))
+    return _with_gradient(tf, tf.maximum(x, smallest), _nothing(tf, x))
+
+
+def _with_gradient(tf: Any, value: Tensor, nothing: Tensor) -> Tensor:
+    """Returns ``value`` with the gradient of ``nothing``, whose own value is 0."""
+    return tf.add(tf.stop_gradient(value), nothing)
+
+
+def _nothing(tf: Any, x: Tensor) -> Tensor:
+    """Returns 0 with the gradient of ``x``: x less itself, so that no number is rounded by one that is larger."""
+    return tf.subtract(x, tf.stop_gradient(x))
 
 
 def _emit_probabilities(tf: Any, site: Site, x: Tensor, axis: int) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,9 +36,14 @@ class LRN(Layer):
         windows.spatial(x)
         if self.local_size % 2 == 0:
             raise ValueError(f"local_size {self.local_size} is even; Caffe accepts odd sizes")
-        if self.norm_region == "WITHIN_CHANNEL" and self.k != 1:
-            raise ValueError(f"k is {self.k:g}, which Caffe ignores WITHIN_CHANNEL; set it to 1 or take it out")
         return x
+
+    def notes(self, *bottoms: Shape) -> Iterator[str]:
+        if self.norm_region == "WITHIN_CHANNEL" and self.k != 1:
+            yield f"k is {self.k:g}, which Caffe ignores WITHIN_CHANNEL"
+
+    def works_in_place(self) -> bool:
+        return self.norm_region == "WITHIN_CHANNEL"
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         n, reach = self.local_size, self.local_size // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +30,11 @@ class MVN(Layer):
     def top_shapes(self, x: Shape) -> Shape:
         if len(x) > 4:
             raise ValueError(f"its bottom has the shape {spell(x)}; Caffe wants at most four axes")
-        if not self.normalize_variance and self.eps != MVN.eps:
-            raise ValueError(f"eps is {self.eps:g}, which Caffe ignores without normalize_variance; take it out")
         return x + (1,) * (4 - len(x))
+
+    def notes(self, *bottoms: Shape) -> Iterator[str]:
+        if not self.normalize_variance and self.eps != MVN.eps:
+            yield f"eps is {self.eps:g}, which Caffe ignores without normalize_variance"
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         y = x.reshape(self.top_shapes(x.shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +23,14 @@ class BatchNorm(Layer):
     them to the stored sums, which before shrink to ``moving_average_fraction`` of what they were.
     """
 
+    knows_phase = True
     note = "stored or the batch's own statistics"
 
     use_global_stats: bool | None = None
     moving_average_fraction: float = 0.999
     eps: float = 1e-5
 
-    def top_shapes(self, x: Shape) -> Shape:
+    def top_shapes(self, x: Shape, *, phase: str = "TEST") -> Shape:
         if self.eps < 0:
             raise ValueError(f"eps is {self.eps:g}; expected 0 or more")
         return x
@@ -41,8 +43,10 @@ class BatchNorm(Layer):
             ParameterSpec("scale_factor", Layout((1,))),
         )
 
-    def reference(self, x: np.ndarray, mean: np.ndarray, variance: np.ndarray, factor: np.ndarray) -> np.ndarray:
-        if self.use_global_stats is False:
+    def reference(
+        self, x: np.ndarray, mean: np.ndarray, variance: np.ndarray, factor: np.ndarray, *, phase: str = "TEST"
+    ) -> np.ndarray:
+        if self._uses_own(phase):
             others = (0, *range(2, x.ndim))
             mean, variance = x.mean(axis=others), x.var(axis=others)
         else:
@@ -52,7 +56,7 @@ class BatchNorm(Layer):
         return (x - mean.reshape(channel)) / np.sqrt(variance.reshape(channel) + self.eps)
 
     def emit(self, tf: Any, site: Site, x: Tensor, mean: Tensor, variance: Tensor, factor: Tensor) -> Tensor:
-        if self._uses_own(site):
+        if self._uses_own(site.phase):
             mean, variance = self._moments(tf, site, x, keepdims=True)
         else:
             mean, variance = tf.math.divide_no_nan(mean, factor), tf.math.divide_no_nan(variance, factor)
@@ -62,7 +66,7 @@ class BatchNorm(Layer):
         return tf.multiply(tf.subtract(x, mean), deviation, name=site.name)
 
     def passed(self, tf: Any, site: Site, x: Tensor, mean: Tensor, variance: Tensor, factor: Tensor) -> list[Tensor]:
-        if not self._uses_own(site):
+        if not self._uses_own(site.phase):
             return []
         own_mean, own_variance = self._moments(tf, site, x, keepdims=False)
         # Caffe stores the unbiased variance; one value for each channel it takes as it is.
@@ -72,8 +76,8 @@ class BatchNorm(Layer):
         added = (tf.reshape(own_mean, [-1]), tf.reshape(unbiased, [-1]), 1.0)
         return [tf.add(one, other) for one, other in zip(kept_of, added)]
 
-    def _uses_own(self, site: Site) -> bool:
-        return self.use_global_stats is False or (self.use_global_stats is None and site.phase == "TRAIN")
+    def _uses_own(self, phase: str) -> bool:
+        return self.use_global_stats is False or (self.use_global_stats is None and phase == "TRAIN")
 
     def _moments(self, tf: Any, site: Site, x: Tensor, keepdims: bool) -> list[Tensor]:
         """Returns the batch's own mean and variance of each channel."""
@@ -104,6 +108,12 @@ class Scale(Layer):
         spanned(x, self.axis, self.num_axes, *factor, verb="scale")
         return x
 
+    def hides(self, bottoms: int) -> bool:
+        return bottoms == 2  # x * sigmoid(x)
+
+    def notes(self, *bottoms: Shape) -> Iterator[str]:
+        return num_axes_notes(self.num_axes, *bottoms)
+
     def parameters(self, x: Shape, *factor: Shape) -> tuple[ParameterSpec, ...]:
         layout = broadcast_layout(x, spanned(x, self.axis, self.num_axes, *factor, verb="scale"), self.axis)
         weights = ParameterSpec("weights", layout, self.filler or Filler(value=1.0))
@@ -127,14 +137,12 @@ class Scale(Layer):
 def spanned(x: Shape, axis: int, num_axes: int, *second: Shape, verb: str) -> Shape:
     """Returns the shape of what Scale and Bias apply to ``x``: that of its ``num_axes`` axes (-1: all) from ``axis``
     on, or that of the second bottom. Raises ValueError where it is none of ``x``'s axes; ``verb`` says what for."""
-    if num_axes < -1:
+    if num_axes < -1 and not second:
         raise ValueError(f"num_axes is {num_axes}; Caffe wants 0 or more, or -1 for all that follow axis {axis}")
     if second and not second[0]:
         return ()
     first = canonical_axis(axis, x)
     stated = len(x) - first if num_axes == -1 else num_axes
-    if second and num_axes != 1 and stated != len(second[0]):
-        raise ValueError(f"num_axes is {num_axes}, but its second bottom, {spell(second[0])}, decides; take it out")
     count = len(second[0]) if second else stated
     if first + count > len(x):
         raise ValueError(f"{count} axes from axis {axis} on are more than its bottom has, {spell(x)}")
@@ -145,6 +153,12 @@ def spanned(x: Shape, axis: int, num_axes: int, *second: Shape, verb: str) -> Sh
             f"expected {spell(span)} to {verb} {spell(x)} from axis {axis} on"
         )
     return span
+
+
+def num_axes_notes(num_axes: int, *bottoms: Shape) -> Iterator[str]:
+    """Yields what there is to say of Scale's and Bias' ``num_axes``: Caffe reads it where there is one bottom only."""
+    if len(bottoms) == 2 and num_axes != 1:
+        yield f"num_axes is {num_axes}, which Caffe ignores beside a second bottom, here {spell(bottoms[1])}"
 
 
 def broadcast_layout(x: Shape, span: Shape, axis: int) -> Layout:

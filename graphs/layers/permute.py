@@ -33,6 +33,9 @@ class Permute(Layer):
     def top_shapes(self, x: Shape) -> Shape:
         return tuple(x[axis] for axis in self._order(x))
 
+    def works_in_place(self) -> bool:
+        return False
+
     def reference(self, x: np.ndarray) -> np.ndarray:
         return x.transpose(self._order(x.shape))
 

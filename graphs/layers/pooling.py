@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,9 @@ from graphs.layers import windows
 from graphs.layers.windows import Pair
 from weights import Shape
 
+LOWEST = -float(np.finfo(np.float32).max)
+"""What MAX starts from (C's -FLT_MAX)."""
+
 
 @layer("Pooling", "pooling_param")
 @dataclass(frozen=True)
@@ -21,6 +26,9 @@ class Pooling(Layer):
     Output sizes round up, so the last windows may hang over the bottom and right edge. MAX ignores what lies outside
     the picture; AVE counts zeros as far as the padding reaches, and divides by the window clipped to the padded
     picture. The second top of a MAX has each maximum's place, row * width + column, the first of equal ones.
+
+    Without padding, a stride larger than the window may put the last one outside of the picture: MAX is then
+    -FLT_MAX, its place -1, and AVE 0 / 0 where the window starts right at the edge, else 0.
     """
 
     tops = (1, 2)
@@ -56,7 +64,14 @@ class Pooling(Layer):
         """Window (height, width) over a bottom of that shape."""
         if self.global_pooling:
             return windows.spatial(x)
+        if self._has_half_beside:
+            return windows.pair(self.kernel_size, None, None, "kernel_size", 0)
         return windows.pair(self.kernel_size, self.kernel_h, self.kernel_w, "kernel_size", 0)
+
+    @property
+    def _has_half_beside(self) -> bool:
+        """Whether one of kernel_h and kernel_w stands beside kernel_size, which Caffe then takes alone."""
+        return self.kernel_size is not None and (self.kernel_h is None) != (self.kernel_w is None)
 
     def top_shapes(self, x: Shape, *, tops: int = 1) -> Shape | list[Shape]:
         if tops == 2 and self.pool != "MAX":
@@ -70,16 +85,31 @@ class Pooling(Layer):
         out = [self._out(*axis) for axis in zip(size, kernel, self.strides, self.pads)]
         if min(out) < 1:
             raise ValueError(
-                f"window {spell(kernel)} with pad {spell(self.pads)} is larger than its bottom, {spell(x)}"
+                f"window {spell(kernel)} with pad {spell(self.pads)} is larger than its bottom, {spell(x)}, by more "
+                "than Caffe rounds up"
             )
-        if any((o - 1) * s >= length + p for o, s, length, p in zip(out, self.strides, size, self.pads)):
-            raise ValueError(f"stride {spell(self.strides)} puts its last window outside of its bottom, {spell(x)}")
         return (*x[:2], *out)
+
+    def notes(self, *bottoms: Shape) -> Iterator[str]:
+        if self._has_half_beside:
+            yield f"sets one of kernel_h and kernel_w beside kernel_size {self.kernel_size}, which alone Caffe reads"
+        if any(self._outside(bottoms[0])):
+            made = "-3.4e38 (-FLT_MAX)" if self.pool == "MAX" else "0, or NaN where the window starts at the edge"
+            yield f"stride {spell(self.strides)} puts its last window outside of its bottom; there Caffe gives {made}"
+
+    def _outside(self, x: Shape) -> tuple[bool, bool]:
+        """Returns whether the last windows (down, right) lie outside of the picture."""
+        return tuple(self._beyond(x, axis) >= 0 for axis in (0, 1))  # type: ignore[return-value]
+
+    def _beyond(self, x: Shape, axis: int) -> int:
+        """Returns how far behind the picture's end the last window starts, on the axis down (0) or right (1)."""
+        start = (self.pooled(x)[2 + axis] - 1) * self.strides[axis] - self.pads[axis]
+        return start - windows.spatial(x)[axis]
 
     def _check(self, kernel: Pair) -> None:
         if self.pool not in ("MAX", "AVE"):
             raise ValueError(f"pool {self.pool} is not supported, nor by Caffe without a GPU; expected MAX or AVE")
-        if self.global_pooling and (self.kernel_size or self.kernel_h or self.kernel_w):
+        if self.global_pooling and {self.kernel_size, self.kernel_h, self.kernel_w} != {None}:
             raise ValueError("sets kernel_size beside global_pooling, which is the whole picture; Caffe accepts one")
         if self.global_pooling and (self.pads != (0, 0) or self.strides != (1, 1)):
             raise ValueError("sets pad or stride beside global_pooling; Caffe accepts pad 0 and stride 1")
@@ -89,9 +119,7 @@ class Pooling(Layer):
             raise ValueError(f"pad {spell(self.pads)} is not smaller than its window, {spell(kernel)}")
 
     def _out(self, size: int, kernel: int, stride: int, pad: int) -> int:
-        room = size + 2 * pad - kernel
-        if room < 0:
-            return 0
+        room = size + 2 * pad - kernel  # below 0: one window over what there is, if it rounds up to that
         rounds_up = self.round_mode == "CEIL" and self.ceil_mode
         out = (-(-room // stride) if rounds_up else room // stride) + 1
         if any(self.pads) and (out - 1) * stride >= size + pad:
@@ -106,6 +134,9 @@ class Pooling(Layer):
         )
         return down, right
 
+    def works_in_place(self) -> bool:
+        return False
+
     def reference(self, x: np.ndarray, *, tops: int = 1) -> np.ndarray | list[np.ndarray]:
         return self.values(x) if tops == 1 else [self.values(x), self._places(x)]
 
@@ -118,8 +149,11 @@ class Pooling(Layer):
             bottom, right = min(top + kernel[0], height + self.pads[0]), min(left + kernel[1], width + self.pads[1])
             area = (bottom - top) * (right - left)
             window = x[:, :, max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
-            pooled = window.max(axis=(2, 3)) if self.pool == "MAX" else window.sum(axis=(2, 3)) / area
-            y[:, :, row, column] = pooled
+            if self.pool == "MAX":
+                y[:, :, row, column] = window.max(axis=(2, 3), initial=LOWEST)
+            else:
+                with np.errstate(invalid="ignore"):  # 0 / 0 outside of the picture, as in Caffe
+                    y[:, :, row, column] = window.sum(axis=(2, 3)) / area
         return y
 
     def _places(self, x: np.ndarray) -> np.ndarray:
@@ -130,8 +164,12 @@ class Pooling(Layer):
         for row, column in np.ndindex(*y.shape[2:]):
             top, left = row * self.strides[0] - self.pads[0], column * self.strides[1] - self.pads[1]
             rows, columns = slice(max(top, 0), top + kernel[0]), slice(max(left, 0), left + kernel[1])
+            seen = places[rows, columns].reshape(-1)
+            if not seen.size:
+                y[:, :, row, column] = -1
+                continue
             first = x[:, :, rows, columns].reshape(*x.shape[:2], -1).argmax(axis=2)
-            y[:, :, row, column] = places[rows, columns].reshape(-1)[first]
+            y[:, :, row, column] = seen[first]
         return y
 
     def emit(self, tf: Any, site: Site, x: Tensor) -> Tensor | list[Tensor]:
@@ -146,6 +184,8 @@ class Pooling(Layer):
             return reduce(x, axis=[1, 2], keepdims=True, name=name)
         padding = self._padding(shape)
         if self.pool == "MAX":
+            if any(self._outside(shape)):  # more than TensorFlow pads by itself
+                x, padding = tf.pad(x, padding, constant_values=LOWEST), "VALID"
             return tf.nn.max_pool2d(x, list(self.kernel(shape)), list(self.strides), padding, name=name)
         return self._emit_average(tf, x if padding == "VALID" else tf.pad(x, padding), shape, name)
 
@@ -155,7 +195,7 @@ class Pooling(Layer):
     def _emit_with_places(self, tf: Any, site: Site, x: Tensor) -> list[Tensor]:
         padding = self._padding(site.bottom)
         if not isinstance(padding, str):
-            x = tf.pad(x, padding, constant_values=float("-inf"))
+            x = tf.pad(x, padding, constant_values=LOWEST)
         kernel = self.kernel(site.bottom)
         values, places = tf.nn.max_pool_with_argmax(x, [1, *kernel, 1], [1, *self.strides, 1], "VALID")
         # TensorFlow's places count channels, and the padding.
@@ -165,6 +205,13 @@ class Pooling(Layer):
             _, (top, _), (left, right), _ = padding
             rows = tf.math.floordiv(places, width + left + right)
             places = tf.subtract(places, tf.add(tf.multiply(rows, left + right), top * width + left))
+        if any(self._outside(site.bottom)):
+            rows, columns = (
+                tf.reshape([1] * (count - is_outside) + [0] * is_outside, shape)
+                for count, is_outside, shape in zip(site.top[2:], self._outside(site.bottom), ([-1, 1, 1], [-1, 1]))
+            )
+            is_inside = tf.cast(tf.multiply(rows, columns), tf.int64)
+            places = tf.subtract(tf.multiply(tf.add(places, 1), is_inside), 1)
         return [tf.identity(values, name=site.names[0]), tf.cast(places, tf.float32, name=site.names[1])]
 
     def _emit_average(self, tf: Any, padded: Tensor, shape: Shape, name: str | None) -> Tensor:
@@ -172,7 +219,7 @@ class Pooling(Layer):
         # the last row and the last column alone.
         kernel, sizes, out = self.kernel(shape), windows.spatial(shape), windows.spatial(self.pooled(shape))
         last = [
-            k / min(k, size + 2 * p - (count - 1) * s)
+            k / within if (within := min(k, size + 2 * p - (count - 1) * s)) else math.nan
             for k, s, p, size, count in zip(kernel, self.strides, self.pads, sizes, out)
         ]
         is_whole = last == [1, 1]

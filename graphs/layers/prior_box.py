@@ -111,10 +111,8 @@ class PriorBox(Layer):
             tf.multiply(tf.add(tf.range(float(count)), self.offset), step / size)
             for count, step, size in ((columns, right, width), (rows, down, height))
         ]
-        x, y = (
-            tf.tile(tf.reshape(middle, shape), [rows, 1, 1] if shape[0] == 1 else [1, columns, 1])
-            for middle, shape in zip(middles, ([1, columns, 1], [rows, 1, 1]))
-        )
+        x = tf.tile(tf.reshape(middles[0], [1, columns, 1]), [rows, 1, 1])
+        y = tf.tile(tf.reshape(middles[1], [rows, 1, 1]), [1, columns, 1])
         half_x, half_y = [w / 2 / width for w, _ in sizes], [h / 2 / height for _, h in sizes]
         corners = [tf.subtract(x, half_x), tf.subtract(y, half_y), tf.add(x, half_x), tf.add(y, half_y)]
         boxes = tf.reshape(tf.stack(corners, axis=3), [1, 1, site.top[2]])

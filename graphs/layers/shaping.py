@@ -49,6 +49,7 @@ class Concat(Layer):
 class Flatten(Layer):
     """Axes ``axis`` to ``end_axis`` made one, in Caffe's order."""
 
+    is_view = True
     note = "any axes"
 
     axis: int = 1
@@ -59,6 +60,9 @@ class Flatten(Layer):
         if last < first:
             raise ValueError(f"end_axis {self.end_axis} comes before axis {self.axis} of its bottom, {spell(x)}")
         return (*x[:first], math.prod(x[first : last + 1]), *x[last + 1 :])
+
+    def works_in_place(self) -> bool:
+        return False  # Caffe refuses it itself
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         return x.reshape(self.top_shapes(x.shape))
@@ -76,6 +80,7 @@ class Reshape(Layer):
     ``axis`` counts from behind the last, so that -1 appends.
     """
 
+    is_view = True
     note = "0 and -1 in shape, axis, num_axes"
 
     shape: Shape = ()
@@ -105,6 +110,9 @@ class Reshape(Layer):
 
     def _spelled(self) -> str:
         return f"({', '.join(map(str, self.shape))})"
+
+    def works_in_place(self) -> bool:
+        return False  # Caffe refuses it itself
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         return x.reshape(self.top_shapes(x.shape))

@@ -289,7 +289,8 @@ class TestDefinitions:
     def test_pooling_window_larger_than_its_input(self, refusal, write):
         lines = refusal(write("net.prototxt", DATA + layer("p", "Pooling", "pooling_param { kernel_size: 17 }")))
         assert lines == [
-            "net.prototxt: layer 'p' (Pooling): window 17x17 with pad 0x0 is larger than its bottom, 2x3x11x13"
+            "net.prototxt: layer 'p' (Pooling): window 17x17 with pad 0x0 is larger than its bottom, 2x3x11x13, by "
+            "more than Caffe rounds up"
         ]
 
     def test_even_local_size(self, refusal, write):

@@ -1,4 +1,4 @@
-"""Every field of a definition is used or refused, and what is left out has Caffe's default."""
+"""Every field of a definition is used, noted or refused, and what is left out has Caffe's default."""
 
 from __future__ import annotations
 
@@ -94,17 +94,23 @@ def test_filler_has_the_schemas_defaults():
 
 
 @pytest.mark.parametrize("type_name", sorted(LAYERS))
-def test_parameters_of_another_layer_are_refused(type_name):
+def test_parameters_of_another_layer_are_noted(type_name):
+    """As Caffe, whose layers read their own messages alone."""
     definition = LAYERS[type_name]
     foreign = [name for name in PARAMETER_MESSAGES if name not in definition.messages]
     if definition is Input:
         foreign.remove("transform_param")
+    message = NetParameter()
+    layer = message.layer.add(name="y", type=type_name, bottom=["x"], top=["y"])
+    plain = describe(message, Request())
     for name in foreign:
-        message = NetParameter()
-        layer = message.layer.add(name="y", type=type_name, bottom=["x"], top=["y"])
         getattr(layer, name).SetInParent()
-        with pytest.raises(Refused, match=f"{name}: has no effect on a layer of type {type_name}"):
-            describe(message, Request())
+    described = describe(message, Request())
+    assert described.network == plain.network
+    assert set(described.notes) - set(plain.notes) == {
+        f"layer 'y' ({type_name}): {name} has no effect; Caffe does not read it in a layer of this type"
+        for name in foreign
+    }
 
 
 @pytest.mark.parametrize("type_name", sorted(LAYERS))
@@ -159,31 +165,59 @@ def test_what_only_training_reads_changes_nothing():
     assert only(plain % "loss_weight: 1 propagate_down: false param { lr_mult: 2 decay_mult: 0 }") == only(plain % "")
 
 
+FORK = b"\xca\xbb\x1f\x00"
+"""Field 64441 of a fork's LayerParameter, empty."""
+
+
+def of_a_fork(*names: str) -> NetParameter:
+    message = parse_prototxt('layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 } } }')
+    for name in names:
+        message.layer.add(name=name, type="ReLU", bottom=["x"], top=[name]).MergeFromString(FORK)
+    return message
+
+
 def test_every_refusal_of_every_layer_at_once():
-    found = reasons(
-        'layer { name: "a" type: "ReLU" bottom: "data" top: "a" lrn_param { } pooling_param { } }\n'
-        'layer { name: "b" type: "Foo" bottom: "a" top: "b" }\n'
-        'layer { name: "c" type: "ReLU" bottom: "a" top: "c" dropout_param { } }\n'
-    )
-    assert [reason.split(": ")[0] for reason in found] == [
-        "layer 'b'",
-        "layer 'a' (ReLU)",
-        "layer 'a' (ReLU)",
-        "layer 'c' (ReLU)",
+    message = of_a_fork("a", "c")
+    message.layer[1].relu_param.MergeFromString(FORK)
+    message.layer.add(name="b", type="Foo", bottom=["a"], top=["b"])
+    with pytest.raises(Refused) as refusal:
+        describe(message, Request())
+    assert [reason.split(": ")[:2] for reason in refusal.value.reasons] == [
+        ["layer 'b'", "type Foo is not supported; register a definition of it (graphs.layer), or take the layer out"],
+        ["layer 'a' (ReLU)", "ReLUParameter.64441"],
+        ["layer 'a' (ReLU)", "64441"],
+        ["layer 'c' (ReLU)", "64441"],
     ]
 
 
 def test_allow_passes_over_a_field_by_name_or_by_layer_and_says_so():
-    text = 'layer { name: "a" type: "ReLU" bottom: "data" top: "a" dropout_param { } }'
-    for waiver in ("dropout_param", "a.dropout_param"):
-        description = described(text, allow=frozenset({waiver}))
-        assert description.waived == ("a.dropout_param",)
-    assert reasons(text, allow=frozenset({"b.dropout_param"}))
+    for waiver in ("64441", "a.64441"):
+        assert describe(of_a_fork("a"), Request(allow=frozenset({waiver}))).waived == ("a.64441",)
+    with pytest.raises(Refused) as refusal:
+        describe(of_a_fork("a", "b"), Request(allow=frozenset({"b.64441"})))
+    assert refusal.value.reasons == (
+        "layer 'a' (ReLU): 64441: is no field of a layer that this converter knows (a fork's?); take it out, or pass "
+        "over it with --allow 64441",
+    )
 
 
-def test_a_name_used_twice():
-    text = 'layer { name: "a" type: "ReLU" bottom: "data" top: "a" }\n' * 2
-    assert reasons(text) == ["layer 'a': the name is used 2 times, so its weights can't be told apart"]
+def test_several_softmax_losses_have_each_their_own_probabilities():
+    """As in BVLC's GoogLeNet, where one `prob` would be the first of three."""
+    scores = "".join(
+        f'layer {{ name: "{name}" type: "ReLU" bottom: "data" top: "{name}" }}'
+        f'layer {{ name: "{name}/loss" type: "SoftmaxWithLoss" bottom: "{name}" bottom: "label" top: "{name}/loss" }}'
+        for name in ("a", "b")
+    )
+    network = described(scores).network
+    added = {node.name: node.bottoms for node in network.nodes if node.layer.type == "Softmax"}
+    assert added == {"a/loss/prob": ("a",), "b/loss/prob": ("b",)}
+    assert {"a/loss/prob", "b/loss/prob"} <= set(network.outputs)
+
+
+def test_two_losses_of_the_same_scores_have_one_prob():
+    loss = 'layer {{ name: "{0}" type: "SoftmaxWithLoss" bottom: "data" bottom: "label" top: "{0}" }}'
+    losses = loss.format("a") + loss.format("b")
+    assert [node.name for node in described(losses).network.nodes if node.layer.type == "Softmax"] == ["prob"]
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from graphs.layers.arithmetic import AbsVal
 from graphs.layers.convolution import Convolution
 from graphs.layers.data import Input
 from graphs.layers.elementwise import ReLU, Split
 from graphs.layers.eltwise import Eltwise
 from graphs.layers.inner_product import InnerProduct
+from graphs.layers.lrn import LRN
+from graphs.layers.mvn import MVN
+from graphs.layers.normalization import BatchNorm, Scale
 from graphs.layers.pooling import Pooling
 from graphs.layers.shaping import Concat, Flatten
+from graphs.layers.softmax import Softmax
 from graphs.network import Network, Node, infer
 from weights import Refused
 
+CONV = Convolution(num_output=3, kernel_size=(1,))
 DATA = Node("data", Input(shape=((2, 3, 11, 13),)), (), ("data",))
 
 
@@ -134,3 +140,65 @@ class TestOutputs:
 
     def test_inputs_that_nobody_reads_are_none(self):
         assert self.outputs() == ()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Eltwise(),
+        Eltwise(operation="MAX"),
+        LRN(),
+        AbsVal(),
+        Pooling(kernel_size=1),
+        InnerProduct(num_output=13, axis=3),
+        Split(),
+        Flatten(axis=3),
+    ],
+)
+def test_a_layer_that_caffe_lets_read_what_it_overwrote(layer):
+    bottoms = ("data", "data") if isinstance(layer, Eltwise) else ("data",)
+    node = Node("y", layer, bottoms, ("data",))
+    assert reasons(DATA, node) == [
+        f"{node}: changes 'data' in place, but Caffe's layer reads what it has overwritten there; give its top a name "
+        "of its own"
+    ]
+
+
+def test_layers_that_work_in_place():
+    for layer in (Eltwise(operation="PROD"), LRN(norm_region="WITHIN_CHANNEL"), Softmax(), MVN(), BatchNorm(), Scale()):
+        bottoms = ("data", "data") if isinstance(layer, Eltwise) else ("data",)
+        infer(Network("net", (DATA, Node("y", layer, bottoms, ("data",)))))
+
+
+def test_in_place_on_a_blob_that_another_layer_reads():
+    assert reasons(
+        DATA,
+        Node("a", ReLU(), ("data",), ("a",)),
+        Node("b", Pooling(kernel_size=2), ("a",), ("b",)),
+        Node("c", ReLU(), ("a",), ("a",)),
+    ) == [
+        "layer 'c' (ReLU): changes 'a' in place, which layer 'b' (Pooling) reads too; Caffe refuses that (top produced "
+        "by multiple sources): give its top a name of its own"
+    ]
+
+
+def test_in_place_at_another_bottom():
+    (reason,) = reasons(
+        DATA, Node("a", ReLU(), ("data",), ("a",)), Node("y", Eltwise(operation="PROD"), ("data", "a"), ("a",))
+    )
+    assert reason == "layer 'y' (Eltwise): top 'a' was made before, by layer 'a', and is not changed in place"
+
+
+def test_in_place_to_another_shape():
+    flat = Node("x", Input(((5, 7),)), (), ("x",))
+    assert reasons(flat, Node("y", MVN(), ("x",), ("x",))) == [
+        "layer 'y' (MVN): changes 'x' in place from 5x7 to 5x7x1x1; give its top a name of its own"
+    ]
+
+
+def test_a_name_used_twice():
+    without_weights = Node("y", ReLU(), ("data",), ("a",)), Node("y", Pooling(kernel_size=2), ("a",), ("b",))
+    infer(Network("net", (DATA, *without_weights)))
+    assert reasons(DATA, Node("y", ReLU(), ("data",), ("a",)), Node("y", CONV, ("a",), ("b",))) == [
+        "layer 'y': the name is used 2 times, so its weights can't be told apart"
+    ]

@@ -28,11 +28,17 @@ def agree_everywhere(agree: Callable[..., None]) -> Callable[..., None]:
 
     Each layer's reference (float64), graph and printed source must make what the case expects. ``free`` says whether
     their batch is free; it is then fed another one than the definition has. ``exact`` and ``tolerance`` are shares of
-    the largest magnitude, for the reference and for the graph.
+    the largest magnitude, for the reference and for the graph; ``extremes`` says that some expected values have none.
     """
     tf = tensorflow1("the tests")
 
-    def check(cases: Mapping[str, Case], free: bool = True, tolerance: float = 2e-6, exact: float = 1e-12) -> None:
+    def check(
+        cases: Mapping[str, Case],
+        free: bool = True,
+        tolerance: float = 2e-6,
+        exact: float = 1e-12,
+        extremes: bool = False,
+    ) -> None:
         assert cases
         plans = []
         for index, (what, (layer, bottoms, expected, *arrays)) in enumerate(cases.items()):
@@ -46,9 +52,9 @@ def agree_everywhere(agree: Callable[..., None]) -> Callable[..., None]:
         for index, (what, (_, bottoms, expected, *arrays)) in enumerate(cases.items()):
             reference = _referred(plans[index], bottoms, arrays)
             for place, value in enumerate(expected if isinstance(expected, list) else [expected]):
-                agree(reference[place], value, exact, f"{what}, reference, top {place}")
-                agree(by_graph[index][place], value, tolerance, f"{what}, graph, top {place}")
-                agree(by_source[index][place], value, tolerance, f"{what}, printed source, top {place}")
+                agree(reference[place], value, exact, f"{what}, reference, top {place}", extremes)
+                agree(by_graph[index][place], value, tolerance, f"{what}, graph, top {place}", extremes)
+                agree(by_source[index][place], value, tolerance, f"{what}, printed source, top {place}", extremes)
 
     return check
 

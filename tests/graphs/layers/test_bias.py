@@ -85,7 +85,6 @@ def test_parameter():
         (Bias(), [(2,)], "axis 1 is not one of a bottom of shape 2"),
         (Bias(), [(2, 3, 5), (5,)], "its second bottom has the shape 5; expected 3 to shift 2x3x5 from axis 1 on"),
         (Bias(), [(2, 3, 5), (3, 5, 7)], "3 axes from axis 1 on are more than its bottom has"),
-        (Bias(num_axes=2), [(2, 3, 5), (3,)], "num_axes is 2, but its second bottom, 3, decides; take it out"),
     ],
 )
 def test_refuses(layer, bottoms, reason):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from graphs.layers.elementwise import Dropout, ReLU
+from weights import Refused
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.01, 0.5, 1.0, 1.7, -0.3, -2.0])
@@ -29,7 +30,17 @@ def test_dropout_ratio_is_what_is_dropped_in_train(run_layer):
     assert 0.15 < (y == 0).mean() < 0.25  # 10,403 draws: more than ten standard deviations on either side
 
 
-@pytest.mark.parametrize("ratio", [0.0, 1.0, -0.1, 1.5])
-def test_refuses_what_caffe_refuses(ratio):
-    with pytest.raises(ValueError, match="Caffe wants one between 0 and 1"):
-        Dropout(dropout_ratio=ratio).top_shapes((2, 3))
+@pytest.mark.parametrize("ratio", [1.0, -0.1, 1.5])
+def test_refuses_to_train_with_a_ratio_that_makes_no_numbers(ratio):
+    with pytest.raises(ValueError, match="training wants one from 0 to below 1"):
+        Dropout(dropout_ratio=ratio).top_shapes((2, 3), phase="TRAIN")
+
+
+def test_dropout_of_nothing_passes_on_what_it_gets_in_train(run_layer, rng):
+    x = rng.normal(0, 1, (7, 11)).astype(np.float32)
+    np.testing.assert_array_equal(run_layer(Dropout(dropout_ratio=0.0), [x], phase="TRAIN"), x)
+
+
+def test_the_reference_does_not_foretell_what_dropout_draws():
+    with pytest.raises(Refused, match="Dropout draws what it drops in TRAIN, which no reference can foretell"):
+        Dropout().reference(np.ones((2, 3)), phase="TRAIN")

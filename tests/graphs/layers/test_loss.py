@@ -340,10 +340,8 @@ def test_multinomial_logistic_loss(rng, agree_everywhere, gradient, agree):
         (SoftmaxWithLoss(), [(5, 7), (3,)], "same first axis"),
         (SoftmaxWithLoss(), [(5, 7, 2), (5,)], "expected 10 values, one for each place of 5x7x2"),
         (SoftmaxWithLoss(axis=4), [(5, 7), (5,)], "axis 4 is not one"),
-        (SoftmaxWithLoss(normalize=True, normalization="FULL"), [(5, 7), (5,)], "both normalize and normalization"),
         (InfogainLoss(), [(5, 7), (5,)], "infogain matrix is nowhere; give it as a third bottom"),
         (InfogainLoss(source="h.binaryproto"), [(5, 7), (5,)], "in the file 'h.binaryproto'; give it as a third"),
-        (InfogainLoss(source="h.binaryproto"), [(5, 7), (5,), (7, 7)], "take source out"),
         (InfogainLoss(normalize=True), [(5, 7), (5,), (7, 7)], "sets normalize, which Caffe refuses"),
         (InfogainLoss(), [(5, 7), (5,), (7, 5)], "third bottom has the shape 7x5; expected 7x7"),
         (EuclideanLoss(), [(5, 7), (5, 3)], "wants as many values"),
@@ -365,3 +363,30 @@ def test_more_tops_than_a_loss_has_are_refused():
     nodes = [Node("x", Input(((5, 7),)), (), ("x",)), Node("t", Input(((5, 7),)), (), ("t",))]
     with pytest.raises(Refused, match="has 2 top blobs; expected 1"):
         infer(Network("n", (*nodes, Node("y", EuclideanLoss(), ("x", "t"), ("y", "z")))))
+
+
+FAR = [1e2, 1e7, 1e9, 1e11, 1e30, 1e38, 3e38]
+
+
+@pytest.mark.parametrize("far", FAR)
+@pytest.mark.parametrize(
+    ("layer", "smallest"),
+    [(SoftmaxWithLoss(), FLT_MIN), (InfogainLoss(), 1e-20)],
+    ids=["SoftmaxWithLoss", "InfogainLoss"],
+)
+def test_scores_far_from_zero_lose_as_much_as_caffe_counts(layer, smallest, far, three_ways, gradient):
+    """The largest loss is that of Caffe's smallest probability, whatever the scores are, and is learned from."""
+    x = np.float32([[far, -far, 0], [0, -far, far]])
+    label = np.float32([1, 1])
+    more = [np.eye(3, dtype=np.float32)] if isinstance(layer, InfogainLoss) else []
+    for way, tops in three_ways(layer, [x, label, *more]).items():
+        assert tops[0] == pytest.approx(-math.log(smallest), rel=1e-6), way
+    wanted = np.float64([[1, -1, 0], [0, -1, 1]]) / 2  # probabilities less the label's, by the number of pictures
+    np.testing.assert_allclose(gradient(layer, [x, label, *more]), wanted, rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("value", [1e-25, 0.0, -0.5])
+def test_what_is_no_probability_loses_as_much_as_caffe_counts(value, three_ways):
+    x = np.float32([[value, 0.25, 0.5]])
+    for way, tops in three_ways(MultinomialLogisticLoss(), [x, np.float32([0])]).items():
+        assert tops[0] == pytest.approx(-math.log(1e-20), rel=1e-6), way

@@ -69,7 +69,6 @@ def test_another_batch_than_the_definitions(rng, run_layer, agree):
     ("layer", "reason"),
     [
         (LRN(local_size=4), "local_size 4 is even; Caffe accepts odd sizes"),
-        (LRN(k=2, norm_region="WITHIN_CHANNEL"), "k is 2, which Caffe ignores WITHIN_CHANNEL"),
     ],
 )
 def test_refuses_what_caffe_refuses(layer, reason):

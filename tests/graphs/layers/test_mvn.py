@@ -60,7 +60,6 @@ def test_one_value_is_its_own_mean(shape, rng, run_layer):
     ("layer", "shape", "reason"),
     [
         (MVN(), (2, 3, 5, 7, 11), "its bottom has the shape 2x3x5x7x11; Caffe wants at most four axes"),
-        (MVN(normalize_variance=False, eps=0.1), (2, 3), "eps is 0.1, which Caffe ignores without normalize_variance"),
     ],
 )
 def test_refuses(layer, shape, reason):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -26,11 +27,13 @@ def literal(x, pool, kernel, stride, pad, rounds_up=True):
             hend, wend = min(hstart + kernel[0], height + pad[0]), min(wstart + kernel[1], width + pad[1])
             pool_size = (hend - hstart) * (wend - wstart)
             hstart, wstart, hend, wend = max(hstart, 0), max(wstart, 0), min(hend, height), min(wend, width)
-            total = 0.0 if pool == "AVE" else -math.inf
+            total = 0.0 if pool == "AVE" else -float(np.finfo(np.float32).max)
             for h in range(hstart, hend):
                 for w in range(wstart, wend):
                     total = total + x[:, :, h, w] if pool == "AVE" else np.maximum(total, x[:, :, h, w])
-            y[:, :, ph, pw] = total / pool_size if pool == "AVE" else total
+            if pool == "AVE":
+                total = total / pool_size if pool_size else math.nan
+            y[:, :, ph, pw] = total
     return y
 
 
@@ -100,16 +103,48 @@ def test_another_batch_than_the_definitions(pool, rng, run_layer, agree):
     agree(run_layer(layer, [x], defined=[(2, 3, 10, 13)]), expected, 1e-6)
 
 
+@pytest.mark.parametrize("pool", ["MAX", "AVE"])
+def test_windows_larger_than_the_picture_and_outside_of_it(pool, rng, agree_everywhere):
+    cases = {}
+    for height, kernel, stride, pad in itertools.product((1, 2, 5, 8), (1, 2, 3, 4), (1, 2, 3, 5), (0, 1)):
+        x = rng.standard_normal((2, 3, height, 7)) - 3
+        sizes = {"kernel_h": kernel, "kernel_w": 3, "stride_h": stride, "stride_w": 4, "pad_h": pad, "pad_w": 0}
+        is_run = pad < kernel and math.ceil((height + 2 * pad - kernel) / stride) + 1 > 0
+        if is_run:
+            expected = literal(x, pool, (kernel, 3), (stride, 4), (pad, 0))
+            cases[f"{height} high, kernel {kernel}, stride {stride}, pad {pad}"] = Pooling(pool, **sizes), [x], expected
+    assert len(cases) > 80
+    agree_everywhere(cases, extremes=True)
+
+
+def test_the_place_of_a_maximum_outside_of_the_picture_is_minus_one(rng, agree_everywhere):
+    x = rng.standard_normal((2, 3, 8, 7)) - 3
+    layer = Pooling(kernel_size=1, stride=2)
+    pooled, places = np.full((2, 3, 5, 4), -float(np.finfo(np.float32).max)), np.full((2, 3, 5, 4), -1.0)
+    pooled[:, :, :4] = x[:, :, ::2, ::2]
+    places[:, :, :4] = np.arange(56).reshape(8, 7)[::2, ::2]
+    agree_everywhere({"": (layer, [x], [pooled, places])}, extremes=True)
+
+
+def test_half_of_a_kernel_beside_kernel_size_is_passed_over(rng, agree_everywhere):
+    layer = Pooling(kernel_size=2, kernel_w=3, stride=2)
+    x = rng.standard_normal((2, 3, 6, 10))
+    agree_everywhere({"": (layer, [x], literal(x, "MAX", (2, 2), (2, 2), (0, 0)))})
+    assert list(layer.notes(x.shape)) == [
+        "sets one of kernel_h and kernel_w beside kernel_size 2, which alone Caffe reads"
+    ]
+
+
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
-        (Pooling(kernel_size=17), "window 17x17 with pad 0x0 is larger than its bottom, 2x3x10x13"),
+        (Pooling(kernel_size=17), "window 17x17 with pad 0x0 is larger than its bottom, 2x3x10x13, by more"),
+        (Pooling(kernel_size=14, stride=2, round_mode="FLOOR"), "window 14x14 with pad 0x0 is larger than its bottom"),
         (Pooling(), "kernel_size is 0x0"),
         (Pooling(kernel_size=2, stride=0), "stride 0x0"),
         (Pooling(kernel_size=2, pad=2), "pad 2x2 is not smaller than its window, 2x2"),
         (Pooling(kernel_size=2, global_pooling=True), "sets kernel_size beside global_pooling"),
         (Pooling(stride=2, global_pooling=True), "sets pad or stride beside global_pooling"),
-        (Pooling(kernel_size=1, stride=2), "stride 2x2 puts its last window outside of its bottom, 2x3x10x13"),
         (Pooling(kernel_size=2, kernel_h=2, kernel_w=2), "sets both kernel_size and kernel_h or kernel_w"),
         (Pooling(kernel_size=2, stride_h=2), "sets only one of stride_h and stride_w"),
     ],

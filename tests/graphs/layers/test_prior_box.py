@@ -74,6 +74,16 @@ def test_prior_box_by_the_letter(rng, agree_everywhere):
     agree_everywhere(cases)
 
 
+def test_prior_box_over_a_row_and_over_a_column(rng, agree_everywhere):
+    cases = {}
+    for height, width in ((1, 7), (1, 2), (5, 1), (1, 1)):
+        features = (1, 5, height, width)
+        bottoms = [rng.standard_normal(features), rng.standard_normal(PICTURE)]
+        for name, layer in LAYERS.items():
+            cases[f"{name}, {height} x {width}"] = layer, bottoms, by_the_letter(layer, features)
+    agree_everywhere(cases)
+
+
 def test_every_field_moves_the_boxes():
     plain = by_the_letter(LAYERS["a size"])
     for what, layer in LAYERS.items():

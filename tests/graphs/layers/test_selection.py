@@ -7,6 +7,7 @@ import pytest
 
 from graphs import infer
 from graphs.layers.data import Input
+from graphs.layers.eltwise import Eltwise
 from graphs.layers.inner_product import InnerProduct
 from graphs.layers.selection import BatchReindex, Filter
 from graphs.layers.shaping import Flatten, Reshape
@@ -57,9 +58,29 @@ def test_layers_behind_a_filter_take_any_number_of_items():
     assert [layer.open_tops for layer in shapes.layers[2:]] == [((-1, 3, 2, 7),), ((-1, 42),), ((-1, 11),)]
 
 
-def test_a_filter_in_a_net_of_a_fixed_batch_is_refused():
+def test_a_filter_in_a_net_of_a_fixed_batch():
+    shapes = infer(
+        net(
+            Node("f", Filter(), ("x", "s"), ("f",)),
+            Node("y", Reshape(shape=(5, -1)), ("x",), ("y",)),
+            Node("flat", Flatten(), ("f",), ("flat",)),
+        )
+    )
+    assert not shapes.free_batch
+    tops = [layer.open_tops[0] for layer in shapes]
+    assert tops == [(5, 3, 2, 7), (5,), (-1, 3, 2, 7), (5, 42), (-1, 42)]
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [
+        Node("y", Reshape(shape=(5, -1)), ("f",), ("y",)),
+        Node("y", Eltwise(), ("f", "x"), ("y",)),  # TensorFlow would spread a single item over all of x
+    ],
+)
+def test_a_filter_before_a_layer_that_fixes_the_number_of_items_is_refused(reader):
     with pytest.raises(Refused) as refused:
-        infer(net(Node("f", Filter(), ("x", "s"), ("f",)), Node("y", Reshape(shape=(5, -1)), ("x",), ("y",))))
+        infer(net(Node("f", Filter(), ("x", "s"), ("f",)), reader))
     assert refused.value.reasons == (
         "layer 'f' (Filter): values decide how many items its tops have, but another layer fixes the number of items",
     )
