@@ -74,22 +74,21 @@ def emit(
                 for name, spec in zip(variables, layer.parameters)
             ]
             tensors = (*bottoms, *arrays)
-            tops = listed(node.layer.emit(tf, site, *tensors))
+            tops = [
+                top if name is not None else tf.identity(top, name=top_name(planned))
+                for top, name, planned in zip(listed(node.layer.emit(tf, site, *tensors)), own_names, top_names)
+            ]
             passed = node.layer.passed(tf, site, *tensors) if training else []
         blobs.update(zip(node.tops, tops))
-        named = [
-            tf.identity(top, name=top_name(name)) if (place, index) in hidden else top
-            for index, (top, name) in enumerate(zip(tops, top_names))
-        ]
-        emitted.append(Emitted(layer, tuple(named), tuple(passed)))
+        emitted.append(Emitted(layer, tuple(tops), tuple(passed)))
     return emitted
 
 
 def _hidden(network: Network) -> set[tuple[int, int]]:
     """Returns (layer, top), by place, of the tops whose tensors TensorFlow's optimizer may lose in what reads them.
 
-    A copy bears such a top's name. It counts as a reader while it is fetched, so that the optimizer leaves the top
-    alone, and is not computed otherwise.
+    A copy bears such a top's name, and stands between it and its readers: while it is fetched the optimizer keeps it,
+    and does not see through it; otherwise it takes it out first.
     """
     made: dict[str, tuple[int, int]] = {}
     hidden: set[tuple[int, int]] = set()
