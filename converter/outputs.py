@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from converter.caffemodel import LARGEST, write_caffemodel
 from converter.describe import foreign_layers, message_of
@@ -13,6 +15,7 @@ from converter.mean import write_mean
 from converter.prototxt import print_prototxt
 from graphs.checkpoint import write_checkpoint
 from graphs.frozen import write_frozen
+from graphs.network import Inferred
 from graphs.saved_model import write_saved_model
 from graphs.source import network_source
 from graphs.tensorflow1 import tensorflow1
@@ -69,6 +72,13 @@ def check(port: Port, path: str | Path) -> None:
         node = foreign[0]
         what = f"layer '{node.name}': Caffe has no {type(node.layer).__name__}"
         raise Refused(f"{path}: {what}; write a .pb, a .ckpt or a SavedModel")
+    hidden = [layer.node for layer in port.shapes if layer.parameters and _is_no_group(layer.node.name)]
+    if hidden and ending in _SNAPSHOT:
+        more = f" and {len(hidden) - 1} more" if len(hidden) > 1 else ""
+        raise Refused(
+            f"{path}: {hidden[0]}{more}: HDF5 takes a slash in a name for a group within a group, so Caffe writes no "
+            "such file and passes over these layers where it reads one; write a .caffemodel"
+        )
     needs = any(layer.parameters for layer in port.shapes) and ending not in _WITHOUT_WEIGHTS
     if needs and not port.parameters:
         raise Refused(f"{path}: needs weights; give the net's .caffemodel too")
@@ -78,6 +88,11 @@ def check(port: Port, path: str | Path) -> None:
             f"{path}: the weights are {size / 2**30:.1f} GiB, and one protobuf message ends at 2 GiB; write a "
             "checkpoint (-o NAME.ckpt), a SavedModel (-o NAME/), .npz, .safetensors or .caffemodel.h5 instead"
         )
+
+
+def _is_no_group(name: str) -> bool:
+    """Returns whether HDF5 has no group of just that name."""
+    return "/" in name or "\0" in name or name in ("", ".")
 
 
 def _check_folder(path: Path) -> None:
@@ -133,14 +148,31 @@ def _prototxt(port: Port, path: Path) -> None:
     path.write_text(print_prototxt(message_of(port.network)), encoding="utf-8")
 
 
+def _blobs(port: Port, layer: Inferred, variables: tuple[str, ...]) -> list[np.ndarray]:
+    """Returns a layer's arrays as its own blobs are shaped, also those that it shares."""
+    arrays = [port.parameters[name].caffe for name in variables]
+    return [array.reshape(spec.layout.caffe) for array, spec in zip(arrays, layer.parameters)]
+
+
 def _caffemodel(port: Port, path: Path) -> None:
+    layers = zip(port.shapes, port.names.variables)
     with open(path, "wb") as file:
-        write_caffemodel(file, message_of(port.network), port.arrays())
+        write_caffemodel(file, message_of(port.network), (_blobs(port, *layer) for layer in layers))
 
 
 def _hdf5(port: Port, path: Path) -> None:
-    names = [layer.node.name for layer in port.shapes]
-    write_hdf5(path, ((name, arrays) for name, arrays in zip(names, port.arrays()) if arrays))
+    write_hdf5(path, ((layer.node.name, arrays) for layer, arrays in _owned(port)))
+
+
+def _owned(port: Port) -> Iterator[tuple[Inferred, list[np.ndarray | None]]]:
+    """Yields each layer that has parameters with its arrays, None for those that an earlier layer shares: Caffe leaves
+    them out."""
+    owned: set[str] = set()
+    for layer, variables in zip(port.shapes, port.names.variables):
+        if variables:
+            blobs = _blobs(port, layer, variables)
+            yield layer, [None if name in owned else blob for name, blob in zip(variables, blobs)]
+            owned.update(variables)
 
 
 def _mean(port: Port, path: Path) -> None:
@@ -164,5 +196,6 @@ _WRITERS: dict[str, Callable[[Port, Path], None]] = {
 }
 _SAVED_MODEL = {"saved_model.pb", "variables", "assets", "assets.extra", "fingerprint.pb"}
 _WITHIN_PROTOBUF = {".pb", ".caffemodel"}
+_SNAPSHOT = {".caffemodel.h5", ".h5"}
 _IN_CAFFE = {".caffemodel", ".caffemodel.h5", ".h5", ".prototxt", ".py"}
 _WITHOUT_WEIGHTS = {".py", ".prototxt", ".binaryproto"}

@@ -38,7 +38,7 @@ class BatchNorm(Layer):
         return (
             ParameterSpec("mean", channels),
             ParameterSpec("variance", channels),
-            ParameterSpec("scale_factor", Layout((1,))),
+            ParameterSpec("scale_factor", Layout((1,)), otherwise=1.0),  # others store the true mean and variance
         )
 
     def reference(self, x: np.ndarray, mean: np.ndarray, variance: np.ndarray, factor: np.ndarray) -> np.ndarray:

@@ -126,6 +126,7 @@ def test_layers_without_weights(reasons):
     assert reasons(model({"other": [packed(np.ones(3, np.float32))]})) == [
         "layer 'conv' (Convolution): has no weights there; expected 4x3x2x2 and 4",
         "layer 'fc' (InnerProduct): has no weights there; expected 11x96 and 11",
+        "layers there that the network does not have: 'other' (3)",
     ]
 
 
