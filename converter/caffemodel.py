@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -44,7 +45,7 @@ class Caffemodel:
     """What a .caffemodel holds: the definition that it was trained with, without numbers, and each layer's arrays.
 
     The arrays are read-only views on the file's bytes, float32, or float64 where they are stored so. ``repeated`` are
-    layers that it stores several times, of which ``blobs`` has the last: Caffe loads them in turn.
+    names that several of its layers bear, of which ``blobs`` has the last with arrays: Caffe loads them in turn.
     """
 
     definition: NetParameter
@@ -78,20 +79,19 @@ class _BrokenBlob(Refused):
 
 def _net(data: memoryview) -> Caffemodel:
     rest, definition, blobs = bytearray(), NetParameter(), {}
-    repeated: dict[str, None] = {}
+    names: Counter[str] = Counter()
     for field in wire.fields(data, 0, len(data)):
         if field.wire_type == wire.LENGTH_DELIMITED and field.number in (_LAYER, _V1_LAYERS):
             kind = LayerParameter if field.number == _LAYER else V1LayerParameter
             layer, name, arrays = _layer(kind, data, field)
             (definition.layer if kind is LayerParameter else definition.layers).append(layer)
+            names[name] += 1
             if arrays:
-                if name in blobs:
-                    repeated[name] = None
                 blobs[name] = arrays
         else:
             rest += data[field.start : field.end]
     definition.MergeFromString(bytes(rest))
-    return Caffemodel(definition, blobs, tuple(repeated))
+    return Caffemodel(definition, blobs, tuple(name for name in blobs if names[name] > 1))
 
 
 def _layer(kind: type[Message], data: memoryview, whole: Field) -> tuple[Message, str, tuple[np.ndarray, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
@@ -152,6 +153,10 @@ class _Matching:
                 row.group = own[0][0]
                 row.places = [_place(v) if self.owners[v] == row.name else None for v in row.variables]
                 self._use(row)
+        scopes = Counter(row.group for row in self.rows if row.places)
+        for scope in (scope for scope, count in scopes.items() if count > 1):
+            twins = " and ".join(f"'{row.name}'" for row in self.rows if row.places and row.group == scope)
+            self.notes.append(f"{twins} are all '{scope}' there, told apart as this project numbers them in that order")
 
     def _stored(self, place: Place) -> ArrayLike | None:
         layer, key = place

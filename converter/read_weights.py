@@ -46,7 +46,7 @@ def read_weights(source: Source, shapes: Shapes) -> Stored:
     model = parse_caffemodel(source.data)
     layers: dict[str, Arrays] = {name: {**dict(enumerate(arrays))} for name, arrays in model.blobs.items()}
     notes = [
-        f"layer '{name}': is stored several times; Caffe takes the last, and so does the port"
+        f"layer '{name}': several layers there bear that name; Caffe takes the last, and so does the port"
         for name in model.repeated
     ]
     return Stored(layers, CAFFE, is_caffes=True, notes=tuple(notes))

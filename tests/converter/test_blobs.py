@@ -166,8 +166,8 @@ def test_hdf5_has_no_layer_with_a_slash(tmp_path, rng):
             port.save(tmp_path / f"out{ending}")
         assert str(refusal.value) == (
             f"{tmp_path / 'out'}{ending}: layer 'a/b' (InnerProduct) and 1 more: HDF5 takes a slash in a name for a "
-            "group within a group, so Caffe writes no such file and passes over these layers where it reads one; write a "
-            ".caffemodel"
+            "group within a group, so Caffe writes no such file and passes over these layers where it reads one; "
+            "write a .caffemodel"
         )
     with h5py.File(tmp_path / "old.caffemodel.h5", "w") as file:  # as this project once wrote it
         for name, blobs in zip(("a/b", "a/c"), port.arrays()[1:]):
@@ -192,7 +192,9 @@ def test_of_a_layer_that_is_stored_twice_caffe_takes_the_last(net, tmp_path):
     (tmp_path / "w.caffemodel").write_bytes(twice)
     port = convert(net, tmp_path / "w.caffemodel")
     assert port.parameters["y/slopes"].caffe == np.float32(1.25)
-    assert port.notes[-1].endswith("layer 'y': is stored several times; Caffe takes the last, and so does the port")
+    assert port.notes[-1].endswith(
+        "layer 'y': several layers there bear that name; Caffe takes the last, and so does the port"
+    )
 
 
 def test_weights_of_a_layer_that_has_none_are_refused(net, tmp_path):
