@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -90,10 +91,8 @@ def placed(layers: Collection[str], free: Collection[str]) -> Placed:
                 for layer in by_plain[ending]:
                     candidates.setdefault(layer, []).append(group)
                 break
-    claims = [group for groups in candidates.values() for group in groups]
-    sure = {
-        layer: groups[0] for layer, groups in candidates.items() if len(groups) == 1 and claims.count(groups[0]) == 1
-    }
+    claims = Counter(group for groups in candidates.values() for group in groups)
+    sure = {layer: groups[0] for layer, groups in candidates.items() if len(groups) == 1 and claims[groups[0]] == 1}
     return Placed(
         sure,
         {

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from converter.fused_batch_norm import Unit, is_within, stands_for, units
 from converter.layer_names import Groups, grouped, placed
 from converter.roles import Fits, Key, assign, meaning
 from graphs.layer import ParameterSpec, spell
-from graphs.layers.normalization import BatchNorm, Scale
 from graphs.names import Names, allowed
 from graphs.network import Inferred, Shapes
 from weights.stored import ArrayLike, Stored
@@ -56,7 +56,7 @@ def match(shapes: Shapes, names: Names, stored: Stored, fits: Fits, skip: Collec
     scopes = {_place(variable)[0] for variables in names.variables for variable in variables}
     matching = _Matching(rows, {layer.node.name for layer in shapes}, scopes, stored, fits)
     matching.problems += _without_parameters(shapes, stored)
-    return matching.matched(_units(shapes, {row.name: row for row in rows}))
+    return matching.matched(units(shapes))
 
 
 def _without_parameters(shapes: Shapes, stored: Stored) -> Iterator[str]:
@@ -84,28 +84,11 @@ class _Row:
     def name(self) -> str:
         return self.layer.node.name
 
-
-@dataclass(frozen=True)
-class _Unit:
-    """What other formats have as one batch normalization, and the layer that it follows."""
-
-    mean: _Row
-    scale: _Row | None
-    before: _Row | None
-
-
-def _units(shapes: Shapes, rows: dict[str, _Row]) -> Iterator[_Unit]:
-    made_by: dict[str, Inferred] = {}
-    units: dict[str, _Unit] = {}
-    for layer in shapes:
-        below = made_by.get(layer.node.bottoms[0]) if layer.node.bottoms else None
-        row = rows.get(layer.node.name)
-        if row is not None and isinstance(layer.node.layer, BatchNorm):
-            units[row.name] = _Unit(row, None, rows.get(below.node.name) if below else None)
-        elif row is not None and isinstance(layer.node.layer, Scale) and below and below.node.name in units:
-            units[below.node.name] = _Unit(units[below.node.name].mean, row, units[below.node.name].before)
-        made_by.update(dict.fromkeys(layer.node.tops, layer))
-    yield from units.values()
+    @property
+    def groups(self) -> list[str]:
+        """The file's layers that have, or should have, its arrays."""
+        found = [self.group, *(place[0] for place in self.places if place is not None)]
+        return list(dict.fromkeys(name for name in found if name is not None))
 
 
 class _Matching:
@@ -113,6 +96,7 @@ class _Matching:
 
     def __init__(self, rows: list[_Row], layers: set[str], scopes: set[str], stored: Stored, fits: Fits) -> None:
         self.rows, self.layers, self.scopes, self.stored, self.fits = rows, layers, scopes, stored, fits
+        self.by_name = {row.name: row for row in rows}
         found = grouped(stored, {row.name: row.layer.parameters for row in rows})
         self.groups: Groups = found.groups
         self.problems = list(found.problems)
@@ -124,7 +108,7 @@ class _Matching:
                 self.owners.setdefault(variable, row.name)
         self.numbered = found.numbered
 
-    def matched(self, units: Iterator[_Unit]) -> Matched:
+    def matched(self, units: Collection[Unit]) -> Matched:
         self._by_plan()
         self._place()
         for row in self.rows:
@@ -138,7 +122,8 @@ class _Matching:
         for row in self.rows:
             if row.problem:
                 self.problems.append(f"{row.layer.node}: {row.problem}")
-        left = [group for group in self.groups if group not in self.layers | self.scopes | {p[0] for p in self.used}]
+        known = {*self.layers, *self.scopes, *(place[0] for place in self.used)}
+        left = [group for group in self.groups if group not in known]
         if left and any("has no weights there" in problem for problem in self.problems):
             self.problems.append(self._besides(left))
         return Matched(tuple(held), tuple(self.notes), tuple(self.problems), tuple(left))
@@ -204,20 +189,21 @@ class _Matching:
             if place is not None and self.used.setdefault(place, row.name) != row.name:
                 row.problem = f"'{place[1]}' of '{place[0]}' there is taken by layer '{self.used[place]}' as well"
 
-    def _unite(self, unit: _Unit) -> None:
+    def _unite(self, unit: Unit) -> None:
         """Takes what is missing of BatchNorm and Scale from where the file has all of a batch normalization."""
-        rows = [row for row in (unit.mean, unit.scale) if row is not None]
-        around = [row for row in (*rows, unit.before) if row is not None]
+        around = [self.by_name[name] for name in (unit.batch_norm, unit.scale, unit.before) if name in self.by_name]
+        claimed = {row.group for row in self.rows}
         bases = {row.group or row.name for row in around}
-        claimed = self.layers | {row.group for row in self.rows}
         groups = {row.group for row in around if row.group}
-        groups |= {group for group in self.groups if group not in claimed and _is_inner(group, bases)}
+        groups |= {name for name in self.groups if name not in self.layers | claimed and is_within(name, bases)}
+        before = self.by_name[unit.before].group if unit.before in self.by_name else None
         taken = []
-        for row in rows:
-            for index, spec in enumerate(row.layer.parameters):
-                if row.places[index] is not None or row.problem or self.owners[row.variables[index]] != row.name:
+        for row in around:
+            for index, (variable, spec) in enumerate(zip(row.variables, row.layer.parameters)):
+                is_open = row.places[index] is None and not row.problem and self.owners[variable] == row.name
+                if row.name == unit.before or not is_open:
                     continue
-                found = [place for place in self._left(sorted(groups)) if self._is(place, spec, unit)]
+                found = [one for one in self._left(groups) if stands_for(one[1], spec, is_before=one[0] == before)]
                 if len(found) > 1:
                     row.problem = f"{_spelled(found)} there may both be its {spec.name}"
                 elif found:
@@ -227,23 +213,13 @@ class _Matching:
         if taken:
             self.notes.append(f"a batch normalization that the file has in one is told apart: {', '.join(taken)}")
 
-    def _left(self, groups: list[str]) -> list[Place]:
-        return [(group, key) for group in groups for key in self.groups[group] if (group, key) not in self.used]
-
-    def _is(self, place: Place, spec: ParameterSpec, unit: _Unit) -> bool:
-        """Returns whether an array that no layer has taken is a parameter of a batch normalization."""
-        is_before = unit.before is not None and place[0] == unit.before.group
-        wanted = {
-            "mean": ("mean",),
-            "variance": ("variance",),
-            "weights": ("gamma",) if is_before else ("gamma", "weights"),
-            "biases": ("beta",) if is_before else ("beta", "biases"),
-        }
-        return isinstance(place[1], str) and meaning(place[1]) in wanted.get(spec.name, ())
+    def _left(self, groups: Collection[str]) -> list[Place]:
+        return [(one, key) for one in sorted(groups) for key in self.groups.get(one, ()) if (one, key) not in self.used]
 
     def _held(self) -> list[Held]:
         """Returns each parameter's array; what is missing is an owner's, or the definition's own, or a problem."""
         given: set[str] = set()
+        told: set[str] = set()
         defaults: dict[str, list[str]] = {}
         held: list[Held] = []
         for row in self.rows:
@@ -259,26 +235,29 @@ class _Matching:
                 if array is not None:
                     given.add(variable)
                     own.append(Held(row.layer, variable, spec, array))
-            left = self._left([row.group]) if row.group in self.groups else []
+            left = self._left(set(row.groups) - told)
+            told.update(row.groups)
             if not row.problem and (missing or left):
                 row.problem = self._misfit(row, missing, left)
             held += [] if row.problem else own
         for value, layers in defaults.items():
             shown = ", ".join(layers[:8]) + (" ..." if len(layers) > 8 else "")
             self.notes.append(f"{value} is assumed, where arrays have names and none has this one: {shown}")
-        numbered = [name for name in self.numbered if any(row.group == name for row in self.rows)]
+        placed_groups = {row.group for row in self.rows}
+        numbered = [name for name in self.numbered if name in placed_groups]
         if numbered:
             first = f"'{numbered[0]}'" + (f" and {len(numbered) - 1} more" if len(numbered) > 1 else "")
             self.notes.append(f"arrays that are called by numbers are taken as Caffe numbers its blobs: {first}")
         return held
 
     def _misfit(self, row: _Row, missing: list[ParameterSpec], left: list[Place]) -> str:
+        """Returns what is wrong with what the file has of a layer."""
         expected = " and ".join(spell(spec.layout.caffe) for spec in row.layer.parameters)
-        arrays = self.groups.get(row.group or "", {})
+        arrays = [array for name in row.groups for array in self.groups.get(name, {}).values()]
         if not arrays:
             return f"has no weights there; expected {expected}"
-        if all(isinstance(key, int) for key in arrays):
-            found = " and ".join(spell(tuple(array.shape)) for array in arrays.values())
+        if all(isinstance(key, int) for name in row.groups for key in self.groups.get(name, ())):
+            found = " and ".join(spell(tuple(array.shape)) for array in arrays)
             return f"has {len(arrays)} blobs there ({found}); expected {len(row.variables)} ({expected})"
         reason = (
             f"its {' and '.join(spec.name for spec in missing)} can't be told there"
@@ -288,8 +267,12 @@ class _Matching:
         return f"{reason}; {self._listed(row)}"
 
     def _listed(self, row: _Row) -> str:
-        arrays = self.groups[row.group or row.name]
-        found = ", ".join(f"'{key}' ({spell(tuple(array.shape))})" for key, array in arrays.items())
+        """Returns what the file has under a layer's name beside what the layer has."""
+        found = ", ".join(
+            f"'{key}' ({spell(tuple(array.shape))})"
+            for name in row.groups
+            for key, array in self.groups.get(name, {}).items()
+        )
         expected = ", ".join(f"{spec.name} ({spell(spec.layout.caffe)})" for spec in row.layer.parameters)
         return f"the file has {found}; expected {expected}"
 
@@ -309,13 +292,3 @@ def _place(variable: str) -> Place:
 
 def _spelled(places: list[Place]) -> str:
     return " and ".join(f"'{group}/{key}'" for group, key in places)
-
-
-def _is_inner(group: str, bases: Collection[str]) -> bool:
-    """Returns whether a file's layer is the batch normalization in another's scope: ``conv1/BatchNorm``."""
-    for base in bases:
-        rest = group.removeprefix(base)
-        if rest != group and rest[:1] in ("/", "_", "."):
-            word = "".join(character for character in rest.lower() if character.isalpha())
-            return word in ("bn", "batchnorm", "batchnormalization")
-    return False

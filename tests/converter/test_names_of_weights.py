@@ -271,6 +271,25 @@ def test_gamma_without_a_layer_for_it_is_refused(reasons, arrays):
     )
 
 
+@pytest.mark.parametrize("scope", ["bn1", "conv1_1/BatchNorm", "conv1_1"])
+def test_no_part_of_a_batch_normalization_is_dropped(reasons, arrays, scope):
+    net = CONV + BATCH_NORM[: BATCH_NORM.index('layer { name: "scale1"')]
+    names = ("gamma", "beta", "moving_mean", "moving_variance")
+    held = {name: array for name, array in arrays.items() if name.startswith("conv")}
+    held.update({f"{scope}/{name}": arrays["bn1/mean"] for name in names})
+    (reason, *_) = reasons(net, held)
+    assert "'gamma' and 'beta' there is none of its parameters; the file has '" in reason
+
+
+def test_half_a_batch_normalization_under_another_name(reasons, arrays):
+    held = {name: array for name, array in arrays.items() if not name.startswith("bn1")}
+    held["conv1_1/BatchNorm/moving_mean"] = arrays["bn1/mean"]
+    assert reasons(NET, held) == [
+        "layer 'bn1' (BatchNorm): its variance can't be told there; the file has 'moving_mean' (4); expected mean (4), "
+        "variance (4), scale_factor (1)"
+    ]
+
+
 # ------------------------------------------------------------------ layers
 
 
