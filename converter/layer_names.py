@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from converter.roles import Key, meaning
+from converter.roles import COUNTERS, Key, meaning
 from graphs.layer import ParameterSpec
-from graphs.names import allowed
 from weights.stored import ArrayLike, Stored
 
 Groups = dict[str, dict[Key, ArrayLike]]
@@ -46,6 +46,7 @@ def grouped(stored: Stored, declared: Mapping[str, Sequence[ParameterSpec]]) -> 
         if is_joined and not apart and meaning(name.rpartition(".")[2]) and "." in name:
             layer, _, part = name.rpartition(".")
             arrays = {part: held[0]}
+        arrays = {_without(layer, key): array for key, array in arrays.items() if key not in COUNTERS}
         into = groups.setdefault(layer, {})
         problems += [f"layer '{layer}': has two arrays '{part}' there" for part in arrays if part in into]
         into.update(arrays)
@@ -55,6 +56,13 @@ def grouped(stored: Stored, declared: Mapping[str, Sequence[ParameterSpec]]) -> 
             numbered.append(name)
             groups[name] = {int(key): array for key, array in sorted(arrays.items(), key=lambda one: int(one[0]))}
     return Grouped(groups, tuple(numbered), tuple(problems))
+
+
+def _without(layer: str, key: Key) -> Key:
+    """Returns an array's name without its layer's, which some repeat in it: ``conv1/conv1_W``."""
+    last = layer.rpartition("/")[2]
+    rest = str(key).removeprefix(last)
+    return rest[1:] if rest != key and rest[:1] in tuple(_JOINTS) and meaning(rest[1:]) else key
 
 
 def _apart(name: str, declared: Mapping[str, Sequence[ParameterSpec]]) -> Iterator[tuple[str, str]]:
@@ -78,15 +86,16 @@ class Placed:
 def placed(layers: Collection[str], free: Collection[str]) -> Placed:
     """Returns which of the file's layers ``free`` is which of the network's ``layers``, neither having a namesake.
 
-    Names agree but for case and for what TensorFlow forbids, or the file's has a scope before it. Of several layers a
-    file's goes to the one of the longest name; where it is still one of several, nobody knows.
+    Names agree but for case and for what stands between words, as others write ``inception_3a_1x1`` for
+    ``inception_3a/1x1``, or the file's has a scope before it. Of several layers a file's goes to the one of the longest
+    name; where it is still one of several, nobody knows.
     """
     candidates: dict[str, list[str]] = {}
     by_plain: dict[str, list[str]] = {}
     for layer in layers:
         by_plain.setdefault(_plain(layer), []).append(layer)
     for group in free:
-        for ending in _endings(_plain(group)):
+        for ending in map(_plain, _endings(group)):
             if ending in by_plain:
                 for layer in by_plain[ending]:
                     candidates.setdefault(layer, []).append(group)
@@ -106,7 +115,7 @@ def placed(layers: Collection[str], free: Collection[str]) -> Placed:
 
 
 def _plain(name: str) -> str:
-    return allowed(name).lower()
+    return re.sub(r"[^\w]", "_", name).lower()
 
 
 def _endings(name: str) -> Iterator[str]:

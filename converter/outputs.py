@@ -20,7 +20,7 @@ from graphs.saved_model import write_saved_model
 from graphs.source import network_source
 from graphs.tensorflow1 import tensorflow1
 from weights import Refused
-from weights.hdf5 import write_hdf5
+from weights.hdf5 import NO_GROUP, is_group, write_hdf5
 from weights.npy import write_npy
 from weights.npz import write_npz
 from weights.safetensors_file import write_safetensors
@@ -72,13 +72,10 @@ def check(port: Port, path: str | Path) -> None:
         node = foreign[0]
         what = f"layer '{node.name}': Caffe has no {type(node.layer).__name__}"
         raise Refused(f"{path}: {what}; write a .pb, a .ckpt or a SavedModel")
-    hidden = [layer.node for layer in port.shapes if layer.parameters and _is_no_group(layer.node.name)]
+    hidden = [layer.node for layer in port.shapes if layer.parameters and not is_group(layer.node.name)]
     if hidden and ending in _SNAPSHOT:
         more = f" and {len(hidden) - 1} more" if len(hidden) > 1 else ""
-        raise Refused(
-            f"{path}: {hidden[0]}{more}: HDF5 takes a slash in a name for a group within a group, so Caffe writes no "
-            "such file and passes over these layers where it reads one; write a .caffemodel"
-        )
+        raise Refused(f"{path}: {hidden[0]}{more}: {NO_GROUP}")
     needs = any(layer.parameters for layer in port.shapes) and ending not in _WITHOUT_WEIGHTS
     if needs and not port.parameters:
         raise Refused(f"{path}: needs weights; give the net's .caffemodel too")
@@ -88,11 +85,6 @@ def check(port: Port, path: str | Path) -> None:
             f"{path}: the weights are {size / 2**30:.1f} GiB, and one protobuf message ends at 2 GiB; write a "
             "checkpoint (-o NAME.ckpt), a SavedModel (-o NAME/), .npz, .safetensors or .caffemodel.h5 instead"
         )
-
-
-def _is_no_group(name: str) -> bool:
-    """Returns whether HDF5 has no group of just that name."""
-    return "/" in name or "\0" in name or name in ("", ".")
 
 
 def _check_folder(path: Path) -> None:

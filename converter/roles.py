@@ -43,6 +43,9 @@ _TOLD_BY_SHAPE = {"weights", "gamma", "biases", "beta", "slopes", "mean"}
 """Meanings for which an array of a name that nobody knows is taken where its shape leaves no other. What looks like a
 variance may be a deviation; what looks like a recurrent layer's weights may have its gates in another order."""
 
+COUNTERS = ("num_batches_tracked",)
+"""Names of what is counted beside a layer's parameters, and is none."""
+
 NORMALIZATION = ("gamma", "mean", "variance")
 """Meanings that a layer's arrays have where those of a batch normalization after it stand among them."""
 

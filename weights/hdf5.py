@@ -132,15 +132,28 @@ def _read(path: Path, name: str) -> np.ndarray:
         raise Refused(f"{path}: '{name}': {' '.join(str(error).split())[:200]}") from error
 
 
+NO_GROUP = (
+    "HDF5 takes a slash in a name for a group within a group, so Caffe writes no such file and passes over these "
+    "layers where it reads one; write a .caffemodel"
+)
+
+
+def is_group(name: str) -> bool:
+    """Returns whether a layer's name can be that of one group."""
+    return "/" not in name and "\0" not in name and name not in ("", ".")
+
+
 def write_hdf5(path: Path, layers: Iterable[tuple[str, Iterable[np.ndarray | None]]]) -> None:
     """Writes Caffe's snapshot: ``layers`` has each layer's name and arrays, in Caffe's layout; None leaves out one that
-    it has from another layer, and those after it keep their numbers."""
+    it has from another layer, and those after it keep their numbers. Raises Refused for a name that is no group's."""
     import h5py
 
     held = io.BytesIO()  # where the disk is full, HDF5's own writing ends the process
     with h5py.File(held, "w", track_order=False) as file:
         data = file.create_group("data")
         for name, arrays in layers:
+            if not is_group(name):
+                raise Refused(f"layer '{name}': {NO_GROUP}")
             group = data.require_group(name)
             for index, array in enumerate(arrays):
                 if array is not None:

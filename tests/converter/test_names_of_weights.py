@@ -303,12 +303,24 @@ def renamed(arrays: Arrays, change: Callable[[str], str]) -> Arrays:
         lambda name: f"vgg_16/conv1/{name}",
         lambda name: "model." + name.replace("/", "."),
         lambda name: name.replace("conv1_1", "Conv1_1").replace("fc6", "FC6"),
+        lambda name: name.replace("conv1_1", "conv1-1"),
     ],
 )
 def test_layers_whose_names_differ_but_leave_no_doubt(port, arrays, change):
     made = port(NET, renamed(arrays, change))
     check(made, arrays)
     assert notes(made)[0].startswith("layers are taken by names that differ, since no other can be meant: '")
+
+
+def test_slashes_that_another_converter_replaced(port, arrays):
+    net = NET.replace("conv1_1", "conv1/3x3").replace("fc6", "fc6/all")
+    held = renamed(arrays, lambda name: name.replace("conv1_1", "conv1_3x3").replace("fc6", "fc6_all"))
+    made = port(net, held)
+    check(made, renamed(arrays, lambda name: name.replace("conv1_1", "conv1/3x3").replace("fc6", "fc6/all")))
+    assert notes(made) == [
+        "layers are taken by names that differ, since no other can be meant: 'conv1_3x3' as 'conv1/3x3', "
+        "'fc6_all' as 'fc6/all'"
+    ]
 
 
 def test_layers_that_may_be_several(reasons, arrays):
@@ -347,6 +359,18 @@ def test_layer_and_parameter_in_one_name(port, arrays, joint):
     check(made, arrays)
     (note,) = notes(made)
     assert note.startswith("arrays that are called by numbers are taken as" if numbers else "scale_factor 1 is assumed")
+
+
+def test_a_layer_that_its_arrays_repeat(port, rng):
+    first, second = draw(rng, 5), draw(rng, 5)
+    made = port(SCALE, {"scale1/scale1_b_1:0": second, "scale1/scale1_gamma_1:0": first})
+    check(made, {"scale1/weights": first, "scale1/biases": second})
+
+
+def test_what_is_counted_is_no_parameter(port, rng):
+    held = {"running_mean": draw(rng, 5), "running_var": draw(rng, 5), "num_batches_tracked": np.array(7)}
+    made = port(BATCH_NORM_ALONE, {f"bn1.{name}": array for name, array in held.items()})
+    np.testing.assert_array_equal(made.parameters["bn1/variance"].caffe, held["running_var"])
 
 
 def test_a_joined_name_of_two_meanings(reasons, rng):
