@@ -50,10 +50,11 @@ def bind(shapes: Shapes, names: Names, stored: Stored, layout: str | None = None
     default = _layout_of(found)
     notes = list(matched.notes)
     bound: dict[str, Parameter] = {}
-    for one in found:
+    in_file = {name: index for index, name in enumerate(stored.layers) if stored.is_caffes}
+    for one in sorted(found, key=lambda one: in_file.get(one.layer.node.name, 0)):  # the order in which Caffe loads
         parameter = _parameter(one, default, notes)
         known = bound.get(one.variable)
-        if known is not None and not np.array_equal(known.caffe, parameter.caffe):
+        if known is not None and not np.array_equal(known.caffe.ravel(), parameter.caffe.ravel()):
             notes.append(
                 f"{one.layer.node}: shares {one.variable}, but stores other values; Caffe takes the last ones, and so "
                 "does the port"

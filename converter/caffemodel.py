@@ -78,7 +78,8 @@ class _BrokenBlob(Refused):
 
 
 def _net(data: memoryview) -> Caffemodel:
-    rest, definition, blobs = bytearray(), NetParameter(), {}
+    rest, definition = bytearray(), NetParameter()
+    blobs: Blobs = {}
     names: Counter[str] = Counter()
     for field in wire.fields(data, 0, len(data)):
         if field.wire_type == wire.LENGTH_DELIMITED and field.number in (_LAYER, _V1_LAYERS):
@@ -87,6 +88,7 @@ def _net(data: memoryview) -> Caffemodel:
             (definition.layer if kind is LayerParameter else definition.layers).append(layer)
             names[name] += 1
             if arrays:
+                blobs.pop(name, None)  # so that ``blobs`` is in the order of what counts
                 blobs[name] = arrays
         else:
             rest += data[field.start : field.end]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pytest
@@ -69,6 +70,18 @@ def test_a_blob_of_no_axes_is_written_as_caffe_writes_it(case, tmp_path):
         for index, value in enumerate(caffes.blobs["y"]):
             assert file[f"data/y/{index}"].shape == ()
             assert file[f"data/y/{index}"][()] == value
+
+
+@pytest.mark.parametrize("case", ["scalar_blob_prelu_shared", "scalar_blob_scale_num_axes0"])
+def test_cv2_reads_a_blob_of_no_axes_back(case, tmp_path, agree):
+    folder = FAULTS / case
+    port = convert(folder / "net.prototxt", folder / "weights.caffemodel")
+    port.save(tmp_path / "w.caffemodel")
+    port.save(tmp_path / "w.prototxt")
+    net = cv2.dnn.readNetFromCaffe(str(tmp_path / "w.prototxt"), str(tmp_path / "w.caffemodel"))
+    with np.load(folder / "reference.npz") as recorded:
+        net.setInput(recorded["input/data"], "data")
+        agree(net.forward(), recorded["output/y"], 2e-5)
 
 
 PRELU = """

@@ -380,6 +380,43 @@ def test_a_joined_name_of_two_meanings(reasons, rng):
     assert reason in reasons(net, held)
 
 
+STYLES = {
+    "weights": ["weights", "weight", "kernel", "W", "w:0", "weights_1", "filters", "p", "gamma"],
+    "biases": ["biases", "bias", "b", "b:0", "biases_1", "offset", "beta", "q", "Shift"],
+    "mean": ["mean", "moving_mean", "running_mean", "pop_mean", "m"],
+    "variance": ["variance", "moving_variance", "running_var", "pop_var", "v"],
+    "scale_factor": ["scale_factor", "f"],
+    "slopes": ["slopes", "alpha", "gamma", "s"],
+}
+PRELU = """layer { name: "prelu1" type: "PReLU" bottom: "c" top: "c" }"""
+
+
+def test_any_names_in_any_order_are_right_or_refused(port, tmp_path):
+    """Convolution, normalization and fc have as many channels, so that no shape gives a mistake away."""
+    net = (CONV + BATCH_NORM + PRELU + FC).replace("num_output: 11", "num_output: 4")
+    shapes = {**SHAPES, "prelu1": {"slopes": (4,)}, "fc6": {"weights": (4, 80), "biases": (4,)}}
+    right = 0
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        held, expected = {}, {}
+        for layer, roles in shapes.items():
+            for role, size in roles.items():
+                array = np.ones(1, np.float32) if role == "scale_factor" else draw(rng, *size)
+                name = STYLES[role][int(rng.integers(len(STYLES[role])))]
+                expected[f"{layer}/{role}"] = array
+                if role != "scale_factor" or rng.random() < 0.5:
+                    held[f"{layer}/{name}"] = array
+        order = rng.permutation(list(held))
+        try:
+            made = port(net, {name: held[name] for name in order})
+        except Refused:
+            continue
+        right += 1
+        for name, parameter in made.parameters.items():
+            np.testing.assert_array_equal(parameter.caffe, expected[name], err_msg=f"{name} of {list(order)}")
+    assert right > 20
+
+
 # ------------------------------------------------------------------ names that this project gave
 
 TWINS = """
