@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,19 +55,26 @@ def match(shapes: Shapes, names: Names, stored: Stored, fits: Fits, skip: Collec
     ]
     scopes = {_place(variable)[0] for variables in names.variables for variable in variables}
     matching = _Matching(rows, {layer.node.name for layer in shapes}, scopes, stored, fits)
-    matching.problems += _without_parameters(shapes, stored)
+    problems, notes = _without_parameters(shapes, stored)
+    matching.problems += problems
+    matching.notes += notes
     return matching.matched(units(shapes))
 
 
-def _without_parameters(shapes: Shapes, stored: Stored) -> Iterator[str]:
-    """Yields a line for each layer that has no parameters while the file has weights of it, as where ReLU stands for
-    PReLU. What a frozen graph has under a layer's name may be any constant, and says nothing."""
+def _without_parameters(shapes: Shapes, stored: Stored) -> tuple[list[str], list[str]]:
+    """Returns a problem for each layer that has no parameters while the file has weights of it, as where ReLU stands
+    for PReLU, and a note on what may as well be any constant, as frozen graphs have them."""
+    problems, others = [], []
     for layer in shapes:
-        held = () if layer.parameters else stored.layers.get(layer.node.name, ())
-        known = [key for key in held if stored.is_caffes or meaning(key)]
+        held = {} if layer.parameters else stored.layers.get(layer.node.name, {})
+        known = [array for key, array in held.items() if stored.is_caffes or (meaning(key) and array.shape)]
         if known:
-            found = " and ".join(spell(tuple(stored.layers[layer.node.name][key].shape)) for key in known)
-            yield f"{layer.node}: has {len(known)} blobs there ({found}); it has no parameters"
+            found = " and ".join(spell(tuple(array.shape)) for array in known)
+            problems.append(f"{layer.node}: has {len(known)} blobs there ({found}); it has no parameters")
+        elif held:
+            others.append(f"'{layer.node.name}' ({', '.join(map(str, held))})")
+    shown = ", ".join(others[:8]) + (" ..." if len(others) > 8 else "")
+    return problems, [f"arrays of layers that have no parameters are left out: {shown}"] if others else []
 
 
 @dataclass

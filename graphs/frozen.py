@@ -91,7 +91,8 @@ def read_frozen(path: Path) -> Stored:
     once((node.name for node in definition.node), "nodes")
     for node in definition.node:
         tensor = node.attr["value"].tensor
-        if node.op == "Const" and tensor.dtype == tf.float32.as_datatype_enum and "/" in node.name:
+        is_operand = node.name.endswith(("/x", "/y"))  # what TensorFlow makes of a number in an expression
+        if node.op == "Const" and tensor.dtype == tf.float32.as_datatype_enum and "/" in node.name and not is_operand:
             constants[node.name] = tf.make_ndarray(tensor)
     return by_variable(constants, TENSORFLOW)
 

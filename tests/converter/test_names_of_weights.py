@@ -220,6 +220,14 @@ def test_a_recurrent_layers_arrays_are_not_told_by_shapes(reasons, golden, tmp_p
     assert "its W_xc and b_c and W_hc can't be told there; the file has 'weight_ih'" in reason
 
 
+def test_a_slope_for_a_layer_without_one_is_refused(reasons, port, rng):
+    net = SCALE.replace('"Scale"', '"ReLU"').replace("scale_param { bias_term: true }", "")
+    reason = "layer 'scale1' (ReLU): has 1 blobs there (5); it has no parameters"
+    assert reasons(net, {"scale1/alpha": draw(rng, 5)}) == [reason]
+    made = port(net, {"scale1/alpha": np.float32(0.1)})  # it may be any constant of a graph
+    assert notes(made) == ["arrays of layers that have no parameters are left out: 'scale1' (alpha)"]
+
+
 # ------------------------------------------------------------------ batch normalization in one
 
 FUSED = {
