@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from converter.match import Held, match
 from graphs.fillers import filled
 from graphs.layer import ParameterSpec, spell
 from graphs.names import Names
-from graphs.network import Inferred, Shapes
-from weights import Parameter, Refused, Shape
+from graphs.network import Shapes
+from weights import Layout, Parameter, Refused, Shape
 from weights.stored import CAFFE, TENSORFLOW, ArrayLike, Stored
 
 
@@ -23,14 +24,10 @@ class Bound:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Found:
+@dataclass(frozen=True, kw_only=True)
+class _Found(Held):
     """An array for a parameter, and the layouts in which its shape fits."""
 
-    layer: Inferred
-    variable: str
-    spec: ParameterSpec
-    array: ArrayLike
     fits: tuple[str, ...]
 
 
@@ -39,38 +36,28 @@ def bind(shapes: Shapes, names: Names, stored: Stored, layout: str | None = None
 
     ``layout`` (CAFFE or TENSORFLOW) says how the arrays lie where the file does not; without it their shapes must
     tell. Layers in ``skip`` get values from their fillers. Raises Refused with every layer whose weights are missing,
-    too many or too few, or of another shape, and where shapes leave the layout open. Stored layers that the network
-    does not have are left out, and noted.
+    too many or too few, can't be told apart, or are of another shape, and where shapes leave the layout open. Stored
+    layers that the network does not have are left out, and noted.
     """
-    problems: list[str] = [
-        f"--skip-layer {name}: the network has no such layer" for name in skip if not _has(shapes, name)
-    ]
-    found: list[_Found] = []
-    for layer, variables in zip(shapes, names.variables):
-        if layer.parameters and layer.node.name not in skip:
-            held = _held(layer, variables, stored)
-            owned = {one.variable for one in found}
-            if held is None and owned.issuperset(variables):
-                continue  # shared, and its owner has them
-            reason = _misfit(layer, held)
-            if reason or held is None:
-                problems.append(f"{layer.node}: {reason}")
-            else:
-                found += (
-                    _Found(layer, variable, spec, array, _fits(array, spec, layout or stored.layout))
-                    for variable, spec, array in zip(variables, layer.parameters, held)
-                )
-    problems += [_wrong_shape(one, layout or stored.layout) for one in found if not one.fits]
+    layout = layout or stored.layout
+    matched = match(shapes, names, stored, lambda array, spec: bool(_fits(array, spec, layout)), skip)
+    found = [_Found(**vars(one), fits=_fits(one.array, one.spec, layout)) for one in matched.held]
+    problems = [f"--skip-layer {name}: the network has no such layer" for name in skip if not _has(shapes, name)]
+    problems += matched.problems
+    problems += [_wrong_shape(one, layout) for one in found if not one.fits]
     if problems:
         raise Refused(*problems)
     default = _layout_of(found)
-    notes: list[str] = []
+    notes = list(matched.notes)
     bound: dict[str, Parameter] = {}
-    for one in found:
+    owned = _owned_layouts(shapes, names)
+    in_file = {name: index for index, name in enumerate(stored.layers) if stored.is_caffes}
+    for one in sorted(found, key=lambda one: in_file.get(one.layer.node.name, 0)):  # the order in which Caffe loads
         parameter = _parameter(one, default, notes)
+        if owned[one.variable] != parameter.layout:  # shared, and it lies as its owner declares it
+            held = parameter.caffe.reshape(owned[one.variable].caffe)
+            parameter = replace(parameter, layout=owned[one.variable], array=held, held=CAFFE)
         known = bound.get(one.variable)
-        if known is not None:  # shared: it lies as its owner declares it
-            parameter = replace(known, array=parameter.caffe.reshape(known.layout.caffe), held=CAFFE)
         if known is not None and not np.array_equal(known.caffe, parameter.caffe):
             notes.append(
                 f"{one.layer.node}: shares {one.variable}, but stores other values; Caffe takes the last ones, and so "
@@ -79,40 +66,11 @@ def bind(shapes: Shapes, names: Names, stored: Stored, layout: str | None = None
         bound[one.variable] = parameter
     notes += _fill(shapes, names, skip, bound)
     ordered = {name: bound[name] for variables in names.variables for name in variables}
-    return Bound(ordered, (*notes, *_left_over(shapes, names, stored)))
+    return Bound(ordered, (*notes, *_left_over(matched.left)))
 
 
 def _has(shapes: Shapes, name: str) -> bool:
     return any(layer.node.name == name and layer.parameters for layer in shapes)
-
-
-def _held(layer: Inferred, variables: tuple[str, ...], stored: Stored) -> list[ArrayLike] | None:
-    """Returns a layer's arrays in the order of its parameters, None where the file has no such layer."""
-    for name in (layer.node.name, variables[0].rpartition("/")[0]):
-        if name in stored.layers:
-            return list(_in_order(layer, stored.layers[name]))
-    return None
-
-
-def _in_order(layer: Inferred, arrays: Mapping[int | str, ArrayLike]) -> Iterator[ArrayLike]:
-    by_name = [spec.name for spec in layer.parameters]
-    if all(name in arrays for name in by_name):
-        yield from (arrays[name] for name in by_name)
-        yield from (array for key, array in arrays.items() if key not in by_name)
-    else:
-        yield from arrays.values()
-
-
-def _misfit(layer: Inferred, held: list[ArrayLike] | None) -> str:
-    """Returns what is wrong with the number of a layer's arrays, "" where it is right."""
-    expected = [spec.layout.caffe for spec in layer.parameters]
-    spelled = " and ".join(map(spell, expected))
-    if held is None:
-        return f"has no weights there; expected {spelled}"
-    if len(held) != len(expected):
-        found = " and ".join(spell(tuple(array.shape)) for array in held)
-        return f"has {len(held)} blobs there ({found}); expected {len(expected)} ({spelled})"
-    return ""
 
 
 def _fits(array: ArrayLike, spec: ParameterSpec, layout: str | None) -> tuple[str, ...]:
@@ -166,6 +124,15 @@ def _matters(one: _Found) -> bool:
     return moving != sorted(moving)
 
 
+def _owned_layouts(shapes: Shapes, names: Names) -> dict[str, Layout]:
+    """Returns each variable's layout: that of the first layer that has it, where layers share it."""
+    owned: dict[str, Layout] = {}
+    for layer, variables in zip(shapes, names.variables):
+        for spec, name in zip(layer.parameters, variables):
+            owned.setdefault(name, spec.layout)
+    return owned
+
+
 def _parameter(one: _Found, default: str, notes: list[str]) -> Parameter:
     array = np.asarray(one.array)
     layout = one.fits[0] if len(one.fits) == 1 else default
@@ -185,10 +152,7 @@ def _fill(shapes: Shapes, names: Names, skip: Collection[str], bound: dict[str, 
             yield f"{layer.node}: not loaded; values come from its fillers ({kinds})"
 
 
-def _left_over(shapes: Shapes, names: Names, stored: Stored) -> list[str]:
-    known = {layer.node.name for layer in shapes}
-    known |= {name.rpartition("/")[0] for variables in names.variables for name in variables}
-    surplus = [name for name in stored.layers if name not in known]
+def _left_over(surplus: Sequence[str]) -> list[str]:
     if not surplus:
         return []
     shown = ", ".join(f"'{name}'" for name in surplus[:8]) + (" ..." if len(surplus) > 8 else "")

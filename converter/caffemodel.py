@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -43,11 +44,13 @@ _GRADIENTS = {BlobProto.DIFF_FIELD_NUMBER, BlobProto.DOUBLE_DIFF_FIELD_NUMBER}
 class Caffemodel:
     """What a .caffemodel holds: the definition that it was trained with, without numbers, and each layer's arrays.
 
-    The arrays are read-only views on the file's bytes, float32, or float64 where they are stored so.
+    The arrays are read-only views on the file's bytes, float32, or float64 where they are stored so. ``repeated`` are
+    names that several of its layers bear, of which ``blobs`` has the last with arrays: Caffe loads them in turn.
     """
 
     definition: NetParameter
     blobs: Blobs
+    repeated: tuple[str, ...] = ()
 
 
 def parse_caffemodel(data: bytes | memoryview) -> Caffemodel:
@@ -75,18 +78,22 @@ class _BrokenBlob(Refused):
 
 
 def _net(data: memoryview) -> Caffemodel:
-    rest, definition, blobs = bytearray(), NetParameter(), {}
+    rest, definition = bytearray(), NetParameter()
+    blobs: Blobs = {}
+    names: Counter[str] = Counter()
     for field in wire.fields(data, 0, len(data)):
         if field.wire_type == wire.LENGTH_DELIMITED and field.number in (_LAYER, _V1_LAYERS):
             kind = LayerParameter if field.number == _LAYER else V1LayerParameter
             layer, name, arrays = _layer(kind, data, field)
             (definition.layer if kind is LayerParameter else definition.layers).append(layer)
+            names[name] += 1
             if arrays:
+                blobs.pop(name, None)  # so that ``blobs`` is in the order of what counts
                 blobs[name] = arrays
         else:
             rest += data[field.start : field.end]
     definition.MergeFromString(bytes(rest))
-    return Caffemodel(definition, blobs)
+    return Caffemodel(definition, blobs, tuple(name for name in blobs if names[name] > 1))
 
 
 def _layer(kind: type[Message], data: memoryview, whole: Field) -> tuple[Message, str, tuple[np.ndarray, ...]]:
@@ -136,9 +143,12 @@ def _unpacked(rest: bytes) -> np.ndarray:
 
 
 def _shape(proto: BlobProto) -> tuple[int, ...]:
-    shape = tuple(proto.shape.dim)
-    if not proto.HasField("shape"):
-        shape = (proto.num, proto.channels, proto.height, proto.width)
+    """Returns a blob's shape by Caffe's rule: the four old fields where one of them is there, else ``shape``, else none
+    at all, as Caffe writes a blob of no axes, which has one value."""
+    if any(map(proto.HasField, ("num", "channels", "height", "width"))):
+        shape: tuple[int, ...] = (proto.num, proto.channels, proto.height, proto.width)
+    else:
+        shape = tuple(proto.shape.dim)
     if any(size < 0 for size in shape):
         raise ValueError(f"a blob has the shape {'x'.join(map(str, shape))}; no axis is below 0")
     return shape
@@ -166,7 +176,7 @@ def write_caffemodel(file: BinaryIO, definition: NetParameter, arrays: Iterable[
     file.write(NetParameter(name=definition.name).SerializeToString())
     for layer, blobs in zip(definition.layer, arrays, strict=True):
         head = layer.SerializeToString(deterministic=True)
-        pieces = [piece for blob in blobs for piece in _blob_pieces(np.ascontiguousarray(blob, "<f4"))]
+        pieces = [piece for blob in blobs for piece in _blob_pieces(np.asarray(blob, "<f4", order="C"))]
         file.write(wire.head(_LAYER, len(head) + sum(map(len, pieces))))
         file.write(head)
         for piece in pieces:
@@ -175,8 +185,7 @@ def write_caffemodel(file: BinaryIO, definition: NetParameter, arrays: Iterable[
 
 def _blob_pieces(array: np.ndarray) -> tuple[bytes, memoryview]:
     shape = BlobProto()
-    shape.shape.dim.extend(array.shape)
-    if not array.shape:
-        shape.shape.SetInParent()
+    if array.shape:  # else without any, as Caffe writes it
+        shape.shape.dim.extend(array.shape)
     data = (BlobProto.DATA_FIELD_NUMBER, shape.SerializeToString())
     return wire.around(array.nbytes, data, (LayerParameter.BLOBS_FIELD_NUMBER, b"")), wire.flat(array)

@@ -11,6 +11,7 @@ from converter.describe import foreign_layers, message_of
 from converter.prototxt import print_prototxt
 from converter.sources import Source, is_mean
 from graphs.layers.data import Input, Transform
+from graphs.network import Inferred
 from weights import Refused, Shape
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ def manifest(port: Port, versions: dict[str, str]) -> dict[str, Any]:
                     {"blob": top, "tensor": f"{name}:0", "shape": _shape(shape)}
                     for top, name, shape in zip(layer.node.tops, names, layer.open_tops)
                 ],
+                **_variables(layer, variables),
             }
-            for layer, names in zip(port.shapes, port.names.tops)
+            for layer, names, variables in zip(port.shapes, port.names.tops, port.names.variables)
         ],
         "sources": [{"name": source.name, "sha256": source.sha256} for source in port.sources],
         "versions": {"caffeport": __version__, **versions},
@@ -79,6 +81,12 @@ def stored_manifest(source: Source) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise Refused(f"{path}: is no manifest of a port: it holds no object")
     return content
+
+
+def _variables(layer: Inferred, names: tuple[str, ...]) -> dict[str, Any]:
+    """Returns which variable each of a layer's parameters is, {} where it has none."""
+    found = {spec.name: name for spec, name in zip(layer.parameters, names)}
+    return {"variables": found} if found else {}
 
 
 def _shape(shape: Shape) -> list[int | None]:

@@ -26,6 +26,8 @@ def read_mean(source: Source) -> np.ndarray:
             raise Refused(f"is no whole mean picture: {error}") from error
     while array.ndim > 3 and array.shape[0] == 1:
         array = array[0]
+    if array.ndim == 0:
+        raise Refused("holds one number; expected a mean picture, (3, H, W), or a mean for each channel, (3,)")
     if array.ndim not in (1, 3) or array.shape[0] not in (1, 3):
         raise Refused(f"holds an array of shape {array.shape}; expected a mean picture, (3, H, W)")
     return np.asarray(array, np.float32)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from converter.caffemodel import LARGEST, write_caffemodel
 from converter.describe import foreign_layers, message_of
@@ -13,11 +15,12 @@ from converter.mean import write_mean
 from converter.prototxt import print_prototxt
 from graphs.checkpoint import write_checkpoint
 from graphs.frozen import write_frozen
+from graphs.network import Inferred
 from graphs.saved_model import write_saved_model
 from graphs.source import network_source
 from graphs.tensorflow1 import tensorflow1
 from weights import Refused
-from weights.hdf5 import write_hdf5
+from weights.hdf5 import NO_GROUP, is_group, write_hdf5
 from weights.npy import write_npy
 from weights.npz import write_npz
 from weights.safetensors_file import write_safetensors
@@ -69,6 +72,10 @@ def check(port: Port, path: str | Path) -> None:
         node = foreign[0]
         what = f"layer '{node.name}': Caffe has no {type(node.layer).__name__}"
         raise Refused(f"{path}: {what}; write a .pb, a .ckpt or a SavedModel")
+    hidden = [layer.node for layer in port.shapes if layer.parameters and not is_group(layer.node.name)]
+    if hidden and ending in _SNAPSHOT:
+        more = f" and {len(hidden) - 1} more" if len(hidden) > 1 else ""
+        raise Refused(f"{path}: {hidden[0]}{more}: {NO_GROUP}")
     needs = any(layer.parameters for layer in port.shapes) and ending not in _WITHOUT_WEIGHTS
     if needs and not port.parameters:
         raise Refused(f"{path}: needs weights; give the net's .caffemodel too")
@@ -134,14 +141,23 @@ def _prototxt(port: Port, path: Path) -> None:
 
 
 def _caffemodel(port: Port, path: Path) -> None:
+    arrays = [held for layer, held in zip(port.shapes, port.arrays()) if not layer.node.shows]
     with open(path, "wb") as file:
-        arrays = [held for layer, held in zip(port.shapes, port.arrays()) if not layer.node.shows]
         write_caffemodel(file, message_of(port.network), arrays)
 
 
 def _hdf5(port: Port, path: Path) -> None:
-    names = [layer.node.name for layer in port.shapes]
-    write_hdf5(path, ((name, arrays) for name, arrays in zip(names, port.arrays()) if arrays))
+    write_hdf5(path, ((layer.node.name, arrays) for layer, arrays in _owned(port)))
+
+
+def _owned(port: Port) -> Iterator[tuple[Inferred, list[np.ndarray | None]]]:
+    """Yields each layer that has parameters with its arrays, None for those that an earlier layer shares: Caffe leaves
+    them out."""
+    owned: set[str] = set()
+    for layer, variables, blobs in zip(port.shapes, port.names.variables, port.arrays()):
+        if variables:
+            yield layer, [None if name in owned else blob for name, blob in zip(variables, blobs)]
+            owned.update(variables)
 
 
 def _mean(port: Port, path: Path) -> None:
@@ -165,5 +181,6 @@ _WRITERS: dict[str, Callable[[Port, Path], None]] = {
 }
 _SAVED_MODEL = {"saved_model.pb", "variables", "assets", "assets.extra", "fingerprint.pb"}
 _WITHIN_PROTOBUF = {".pb", ".caffemodel"}
+_SNAPSHOT = {".caffemodel.h5", ".h5"}
 _IN_CAFFE = {".caffemodel", ".caffemodel.h5", ".h5", ".prototxt", ".py"}
 _WITHOUT_WEIGHTS = {".py", ".prototxt", ".binaryproto"}

@@ -117,11 +117,7 @@ def _by_endpoint(layers: Layers, endpoints: Endpoints) -> Layers:
         first = endpoints.shapes.layers[0].node.layer
         if "norm1" in endpoints or not isinstance(first, Convolution) or first.pads != (2, 2):
             raise Refused("is torchvision's AlexNet, without LRN and with conv1 padded by 2; build alexnet.torchvision")
-        named = {"weight": "weights", "bias": "biases"}
-        return {
-            TORCHVISION.get(layer, layer): {named.get(str(key), key): array for key, array in held.items()}
-            for layer, held in split.items()
-        }
+        return {TORCHVISION.get(layer, layer): held for layer, held in split.items()}
     gathered = dict(layers)
     for row, variables in _rows(endpoints):
         if all("/" not in name and name in layers for name in variables):  # w_c1 and b_c1, each a layer to the reader

@@ -16,6 +16,7 @@ CAFFEMODEL = "caffemodel"
 HDF5 = "HDF5 snapshot"
 NPZ = "npz"
 NPY = "npy"
+PICKLE = "pickle"
 SAFETENSORS = "safetensors"
 TORCH = "PyTorch file"
 CHECKPOINT = "checkpoint"
@@ -28,6 +29,10 @@ MAGIC = {
     b"PK\x03\x04": NPZ,
     LEGACY_MAGIC: TORCH,
     b"\x93NUMPY": NPY,
+    b"\x80\x02": PICKLE,
+    b"\x80\x03": PICKLE,
+    b"\x80\x04": PICKLE,
+    b"\x80\x05": PICKLE,
 }
 
 # First bytes -> what to say of files that are none of ours.

@@ -18,7 +18,7 @@ from graphs.reference import fed
 from graphs.tensorflow1 import tensorflow1
 from weights import Parameter, Refused, wire
 from weights.parameter import in_tensorflow_layout
-from weights.stored import TENSORFLOW, Stored, by_variable
+from weights.stored import TENSORFLOW, Stored, by_variable, once
 
 
 def write_frozen(
@@ -87,9 +87,12 @@ def read_frozen(path: Path) -> Stored:
     ``read_definition`` does."""
     tf = tensorflow1("reading a frozen graph")
     constants = {}
-    for node in read_definition(path).node:
+    definition = read_definition(path)
+    once((node.name for node in definition.node), "nodes")
+    for node in definition.node:
         tensor = node.attr["value"].tensor
-        if node.op == "Const" and tensor.dtype == tf.float32.as_datatype_enum and "/" in node.name:
+        is_operand = node.name.endswith(("/x", "/y"))  # what TensorFlow makes of a number in an expression
+        if node.op == "Const" and tensor.dtype == tf.float32.as_datatype_enum and "/" in node.name and not is_operand:
             constants[node.name] = tf.make_ndarray(tensor)
     return by_variable(constants, TENSORFLOW)
 

@@ -34,11 +34,13 @@ class Filler:
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """A parameter that a layer declares: the last part of its variable's name, its layout, its filler."""
+    """A parameter that a layer declares: the last part of its variable's name, its layout, its filler; ``otherwise`` is
+    its value in files that name a layer's arrays and have no such one, None where they must have it."""
 
     name: str
     layout: Layout
     filler: Filler = Filler()
+    otherwise: float | None = None
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def read_deep_compression(data: memoryview, layers: Sequence[Expected]) -> Store
         piece = data[position : position + layer.size(entries)]
         position += len(piece)
         stored[layer.name] = _layer(layer, entries, piece)
-    return Stored(stored, CAFFE)
+    return Stored(stored, CAFFE, is_caffes=True)
 
 
 def _layer(layer: Expected, entries: int, piece: memoryview) -> dict[int | str, ArrayLike]:

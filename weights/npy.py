@@ -1,4 +1,4 @@
-"""The .npy files that AlexNet ports use: a pickled dict of layers, read without running anything.
+"""The .npy files that AlexNet ports use, and bare pickles: a pickled dict of layers, read without running anything.
 
 Three forms are found: {layer: [weights, biases]} (caffe-tensorflow, Python 2), {layer: {"weights": ..., "biases": ...}}
 (newer ones, and what is written here), with bytes or str keys. A plain array is a mean picture.
@@ -19,7 +19,7 @@ from weights.npz import of_numbers, read_npy_header
 from weights.parameter import Parameter
 from weights.pickled_data import load_pickle
 from weights.refused import Refused
-from weights.stored import ArrayLike, Stored
+from weights.stored import ArrayLike, Stored, once
 
 
 def read_npy(data: bytes | memoryview) -> Stored | np.ndarray:
@@ -38,6 +38,11 @@ def read_npy(data: bytes | memoryview) -> Stored | np.ndarray:
     if shape != ():
         raise Refused(f"holds an array of {shape} Python objects; expected one dict of layers")
     return Stored(_layers(load_pickle(memoryview(data)[file.tell() :], _NAMES)), None)
+
+
+def read_pickle(data: memoryview) -> Stored:
+    """Returns the layers in a pickle that no .npy is around, as Python ports dump their weights. See ``read_npy``."""
+    return Stored(_layers(load_pickle(data, _NAMES)), None)
 
 
 def _plain(values: memoryview, shape: Shape, in_fortran_order: bool, dtype: np.dtype) -> np.ndarray:
@@ -116,6 +121,7 @@ def _layers(value: Any) -> dict[str, dict[int | str, ArrayLike]]:
         value = value.value
     if not isinstance(value, dict):
         raise Refused(f"holds a {type(value).__name__}; expected a dict of layers")
+    once(map(_text, value), "layers")  # as bytes and as text
     return {_text(layer): _arrays(_text(layer), held) for layer, held in value.items()}
 
 
@@ -126,6 +132,7 @@ def _text(key: Any) -> str:
 def _arrays(layer: str, held: Any) -> dict[int | str, ArrayLike]:
     found: dict[int | str, Any]
     if isinstance(held, dict):
+        once(map(_text, held), f"arrays of layer '{layer}'")
         found = {_text(name): array for name, array in held.items()}
     elif isinstance(held, (list, tuple)):
         found = {**dict(enumerate(held))}

@@ -21,7 +21,7 @@ from weights import wire
 from weights.layout import Shape
 from weights.parameter import Parameter, in_tensorflow_layout
 from weights.refused import Refused
-from weights.stored import Lazy, Stored, by_variable
+from weights.stored import Lazy, Stored, by_variable, once
 
 
 def write_npz(path: Path, parameters: Iterable[Parameter]) -> None:
@@ -46,6 +46,7 @@ def read_npz(path: Path) -> Stored:
     arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
+            once((member.filename.removesuffix(".npy") for member in archive.infolist()), "arrays")
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
                 try:

@@ -31,7 +31,7 @@ class Parameter:
     def tensorflow(self) -> np.ndarray:
         """Returns the array in TensorFlow's layout, made anew at each call where it is held in the other, so that only
         one need be in memory."""
-        return self.layout.to_tensorflow(self.array) if self.held == CAFFE else np.ascontiguousarray(self.array)
+        return self.layout.to_tensorflow(self.array) if self.held == CAFFE else np.asarray(self.array, order="C")
 
 
 def in_tensorflow_layout(parameters: Iterable[Parameter]) -> Iterator[tuple[str, np.ndarray]]:

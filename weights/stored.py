@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from weights.layout import Shape
+from weights.refused import Refused
 
 CAFFE, TENSORFLOW = "caffe", "tensorflow"
 
@@ -22,12 +23,15 @@ class Lazy:
     read: Callable[[], np.ndarray]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        array = self.read()
+        array = np.asarray(self.read())  # libraries return a number where an array has no axes
         return array if dtype is None else array.astype(dtype, copy=False)
 
 
 ArrayLike = np.ndarray | Lazy
 """An array, or one that still lies in its file: ``numpy.asarray`` reads it; shape and type are known before."""
+
+Arrays = Mapping[int | str, ArrayLike]
+"""A layer's arrays by position or by name."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,14 @@ class Stored:
     """What a file of weights holds: layer -> {position or parameter name -> array}.
 
     ``layout`` is CAFFE or TENSORFLOW where the format says how its arrays lie, None where only their shapes can tell.
+    ``is_caffes`` says that the format is Caffe's own: its layers bear the net's very names, its arrays are in the order
+    of Caffe's blobs. ``notes`` are lines that the user should see.
     """
 
-    layers: Mapping[str, Mapping[int | str, ArrayLike]]
+    layers: Mapping[str, Arrays]
     layout: str | None
+    is_caffes: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def by_variable(arrays: Mapping[str, ArrayLike], layout: str | None) -> Stored:
@@ -51,3 +59,12 @@ def by_variable(arrays: Mapping[str, ArrayLike], layout: str | None) -> Stored:
         else:
             layers.setdefault(variable, {})[0] = array
     return Stored(layers, layout)
+
+
+def once(names: Iterable[str], what: str) -> None:
+    """Raises Refused where a name comes twice, of which a reader would keep one and not say which."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise Refused(f"holds two {what} named '{name}'")
+        seen.add(name)

@@ -22,7 +22,7 @@ import numpy as np
 
 from weights.pickled_data import load_first
 from weights.refused import Refused
-from weights.stored import CAFFE, ArrayLike, Stored
+from weights.stored import CAFFE, ArrayLike, Stored, once
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The first bytes of a file from before PyTorch 1.6: its magic number, pickled."""
@@ -59,6 +59,7 @@ def read_torch(path: Path) -> Stored:
         raise Refused(f"holds a {type(value).__name__.strip('_')}; expected a state_dict of tensors")
     if not value:
         raise Refused("holds no tensors; expected a state_dict")
+    once((str(name).removeprefix("module.") for name in value), "tensors")
     layers: dict[str, dict[int | str, ArrayLike]] = {}
     for name, tensor in value.items():
         if not isinstance(tensor, _Tensor):

@@ -40,7 +40,7 @@ class BatchNorm(Layer):
         return (
             ParameterSpec("mean", channels),
             ParameterSpec("variance", channels),
-            ParameterSpec("scale_factor", Layout((1,))),
+            ParameterSpec("scale_factor", Layout((1,)), otherwise=1.0),  # others store the true mean and variance
         )
 
     def reference(

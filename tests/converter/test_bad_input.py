@@ -474,8 +474,9 @@ class TestWeights:
 
     def test_weights_of_another_net(self, refusal, net, golden):
         lines = refusal(net[0], str(golden / "conv_basic" / "weights.caffemodel"), "-o", "out.npz")
-        assert len(lines) == 8  # one for each layer of the net that has weights
-        assert all("has no weights there; expected " in line for line in lines)
+        assert len(lines) == 9  # one for each layer of the net that has weights, and what the file has instead
+        assert lines[-1].endswith("layers there that the network does not have: 'y' (8x6x3x3, 8)")
+        assert all("has no weights there; expected " in line for line in lines[:-1])
 
     def test_unknown_bytes_without_a_definition(self, refusal, write):
         (line,) = refusal(write("net.prototxt", (DATA + layer("y", "ReLU")).encode() + b"\0"))

@@ -126,6 +126,7 @@ def test_layers_without_weights(reasons):
     assert reasons(model({"other": [packed(np.ones(3, np.float32))]})) == [
         "layer 'conv' (Convolution): has no weights there; expected 4x3x2x2 and 4",
         "layer 'fc' (InnerProduct): has no weights there; expected 11x96 and 11",
+        "layers there that the network does not have: 'other' (3)",
     ]
 
 
@@ -163,9 +164,12 @@ def test_shared_parameters_are_stored_once_or_twice(port, rng):
 
 
 def test_shared_parameters_that_contradict_each_other_are_noted(port, rng):
+    """Caffe loads layers in the file's order, whatever the network's."""
     first, last = rng.standard_normal((2, 3, 3)).astype("f4")
     biases = packed(np.zeros(3, np.float32))
-    made = port(model({"one": [packed(first), biases], "two": [packed(last), biases]}), SHARED)
-    (note,) = made.notes
-    assert "shares one/weights, but stores other values" in note
-    np.testing.assert_array_equal(made.parameters["one/weights"].caffe, last)
+    for layers, values in ((("one", "two"), (first, last)), (("two", "one"), (first, last))):
+        held = {layer: [packed(weights), biases] for layer, weights in zip(layers, values)}
+        made = port(model(held), SHARED)
+        (note,) = made.notes
+        assert f"layer '{layers[1]}' (InnerProduct): shares one/weights, but stores other values" in note
+        np.testing.assert_array_equal(made.parameters["one/weights"].caffe, last)

@@ -178,19 +178,26 @@ def test_an_npz_member_that_is_damaged(tmp_path, refusal):
 def test_hdf5_that_links_elsewhere(tmp_path, refusal):
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file["data/fc/0"] = h5py.ExternalLink("/etc/passwd", "/x")
-    assert refusal("w.h5") == "'fc/0' is a link to somewhere else; only arrays of the file itself are read"
+    assert refusal("w.h5") == "'data/fc/0' is a link to somewhere else; only arrays of the file itself are read"
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file.create_dataset("data/fc/0", (35,), "f4", external=[("other.bin", 0, 140)])
-    assert refusal("w.h5") == "'fc/0' keeps its numbers in another file"
+    assert refusal("w.h5") == "'data/fc/0' keeps its numbers in another file"
 
 
 def test_hdf5_with_other_content(tmp_path, refusal):
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file["weights"] = np.ones(3)
-    assert refusal("w.h5").startswith("holds no group 'data'; expected a snapshot")
+        file["name"] = "fc"
+    assert refusal("w.h5") == "'name' is no array of numbers"
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file["data/fc/0"] = h5py.Empty("f4")
+    assert refusal("w.h5") == "'data/fc/0' is no array of numbers"
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.create_group("data/fc")
+    assert refusal("w.h5").startswith("holds no arrays; expected a snapshot of Caffe's weights (NAME.caffemodel.h5)")
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file["data/fc/kernel"] = np.ones(3)
-    assert refusal("w.h5") == "'fc/kernel' is no numbered array of numbers"
+    assert refusal("w.h5") == "'fc/kernel' is no numbered array; expected a snapshot of Caffe's weights"
 
 
 def test_hdf5_with_a_surplus_and_a_missing_array(tmp_path, refusal):

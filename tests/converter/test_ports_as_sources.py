@@ -28,6 +28,13 @@ def test_a_port_converts_back_to_what_it_came_from(demo: Path, tmp_path: Path, e
     assert (tmp_path / "back.prototxt").read_text() == (demo / "digits.prototxt").read_text()
 
 
+def test_the_manifest_says_which_variable_is_which_parameter(demo: Path, tmp_path: Path):
+    convert(demo / "digits.prototxt", demo / "digits.caffemodel").save(tmp_path / "digits.pb")
+    layers = {layer["name"]: layer for layer in json.loads((tmp_path / "digits.pb.json").read_text())["layers"]}
+    assert layers["fc8"]["variables"] == {"weights": "fc8/weights", "biases": "fc8/biases"}
+    assert "variables" not in layers["prob"]
+
+
 def test_classes_go_into_the_manifest_and_come_back(demo: Path, tmp_path: Path):
     port = convert(demo / "digits.prototxt", demo / "digits.caffemodel")
     assert port.classes == ()
