@@ -11,6 +11,7 @@ from typing import Any
 
 from converter.command import describe_file, input_shape
 from converter.outputs import check, ending_of
+from graphs.layers.normalization import BatchNorm
 from tools.dataset import Examples, Faults, Preparation, checked, prepare, read_examples, split
 from tools.finetune.course import STEM
 from tools.finetune.graph import Learning, pictures_blob, trainable_layers
@@ -163,7 +164,7 @@ def _layers(asked: list[str], fresh: Fresh, head: Head) -> Layers:
     names that no layer with weights has."""
     known = trainable_layers(fresh.port)
     if asked == ["all"]:
-        return Layers(tuple(known))
+        asked = known
     unknown = [name for name in asked if name not in known]
     if unknown:
         raise Refused(
@@ -171,8 +172,14 @@ def _layers(asked: list[str], fresh: Fresh, head: Head) -> Layers:
         )
     names = tuple(name for name in known if name in asked or name in fresh.layers) or (head.layer,)
     added = [name for name in names if asked and name not in asked]
-    notes = (f"--train-layers: {', '.join(added)} learns too: its weights are new",) if added else ()
-    return Layers(names, notes)
+    notes = [f"--train-layers: {', '.join(added)} learns too: its weights are new"] if added else []
+    notes += [
+        f"{node}: its weights are new, but its lr_mult is 0, so that they stay as they were drawn"
+        for node in fresh.port.network.nodes
+        if node.name in fresh.layers and node.specs and not any(one.lr_mult for one in node.specs)
+        if not isinstance(node.layer, BatchNorm)
+    ]
+    return Layers(names, tuple(notes))
 
 
 def _learning(arguments: argparse.Namespace, head: Head) -> Learning:

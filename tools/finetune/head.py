@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from converter.port import Port
 from graphs import Network, Node, infer
-from graphs.fillers import filled
-from graphs.layer import Filler, ParameterSpec, spell
+from graphs.fillers import begins_at_zero, drawn, filled
+from graphs.layer import spell
 from graphs.layers.data import Input
 from graphs.layers.softmax import Softmax
 from graphs.network import Inferred
@@ -116,10 +116,13 @@ def with_classes(port: Port, head: Head, classes: tuple[str, ...], seed: int, ke
                 parameters[name] = known
                 continue
             fresh[layer.node.name] = None
-            drawn = _drawn(spec)
-            if drawn is not spec:
-                notes.append(f"{layer.node}: states no filler for its {spec.name}; their first values are xavier's")
-            parameters[name] = Parameter(name, spec.layout, filled(drawn, seed=f"{name} {seed}"))
+            used = drawn(spec)
+            if used is not spec:
+                first = "xavier's" if used.filler.type == "xavier" else f"{used.filler.value:g}"
+                notes.append(f"{layer.node}: states no filler for its {spec.name}; their first values are {first}")
+            elif begins_at_zero(spec) and layer.node.name != head.layer:
+                notes.append(f"{layer.node}: its {spec.name} begin at 0, as its filler says; behind a ReLU they stay 0")
+            parameters[name] = Parameter(name, spec.layout, filled(used, seed=f"{name} {seed}"))
     changed = replace(port, network=network, shapes=shapes, parameters=parameters, classes=classes)
     made = next(layer.tops[0] for layer in shapes if layer.node.name == head.scores)
     if made[1] != len(classes):
@@ -132,10 +135,3 @@ def with_classes(port: Port, head: Head, classes: tuple[str, ...], seed: int, ke
 
 def _sized(node: Node, head: Head, classes: int) -> Node:
     return replace(node, layer=replace(node.layer, num_output=classes)) if node.name == head.layer else node  # type: ignore[call-arg]
-
-
-def _drawn(spec: ParameterSpec) -> ParameterSpec:
-    """Returns the parameter with a filler that training can start from: zeros in weights behind a ReLU never change,
-    and a definition that is made to be deployed states no fillers."""
-    is_matrix = len(spec.layout.caffe) > 1
-    return replace(spec, filler=Filler("xavier")) if is_matrix and spec.filler == Filler() else spec
