@@ -206,7 +206,7 @@ def _finish(arguments: argparse.Namespace, outcome: Outcome, outputs: list[str],
     endings = {ending_of(output) for output in outputs}
     if endings & {".caffemodel", ".caffemodel.h5"} and ".prototxt" not in endings:
         note("Caffe needs the changed definition too, which -o NAME.prototxt writes")
-    if outcome.after.loss > outcome.before.loss:
+    if outcome.after.rank <= outcome.before.rank:
         note("no epoch was better than the network before; try a lower --learning-rate, or more pictures")
     if arguments.output_data_dir is not None:
         with staged(arguments.output_data_dir) as stage:
