@@ -1,6 +1,6 @@
 """Pictures to train on: read from lists, folders or arrays, here or in a bucket, prepared as Caffe prepares them."""
 
-from tools.dataset.arrays import Rows
+from tools.dataset.arrays import Rows, arrays_of
 from tools.dataset.examples import Examples, split
 from tools.dataset.faults import Faults, checked
 from tools.dataset.files import Files
@@ -14,6 +14,7 @@ __all__ = [
     "Files",
     "Preparation",
     "Rows",
+    "arrays_of",
     "batches",
     "checked",
     "prepare",

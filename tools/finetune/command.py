@@ -12,7 +12,7 @@ from typing import Any
 from converter.command import describe_file, input_shape
 from converter.outputs import check, ending_of
 from graphs.layers.normalization import BatchNorm
-from tools.dataset import Examples, Faults, Preparation, checked, prepare, read_examples, split
+from tools.dataset import Examples, Faults, arrays_of, checked, prepare, read_examples, split
 from tools.finetune.course import STEM
 from tools.finetune.graph import Learning, pictures_blob, trainable_layers
 from tools.finetune.head import Fresh, Head, head_of, with_classes
@@ -22,8 +22,8 @@ from tools.finetune.schedule import Schedule
 from tools.finetune.stating import stated_port
 from tools.finetune.terminal import note, print_summary
 from tools.finetune.training import Outcome, Plan, train
-from tools.record.command import mean_of, read_labels
-from tools.record.preprocessing import Asked
+from tools.record.command import asked_of, read_labels
+from tools.record.preprocessing import Asked, check_arrays
 from tools.training.cluster import lend, read_cluster
 from tools.training.snapshots import numbered
 from weights import Refused
@@ -32,8 +32,8 @@ from weights.staging import staged
 
 REQUEST = (
     "model", "weights", "skip_layers", "scores", "data", "validation", "hold_out", "mean", "mean_file", "scale",
-    "channel_order", "resize", "mirror", "train_layers", "keep_head", "batch", "optimizer", "learning_rate", "momentum",
-    "weight_decay", "head_lr_mult", "schedule", "gamma", "step_epochs", "warmup", "seed",
+    "raw_scale", "channel_order", "resize", "mirror", "train_layers", "keep_head", "batch", "optimizer",
+    "learning_rate", "momentum", "weight_decay", "head_lr_mult", "schedule", "gamma", "step_epochs", "warmup", "seed",
 )  # fmt: skip
 """Arguments that decide what is learned: a training that goes on must have the same."""
 
@@ -52,9 +52,15 @@ def run(arguments: argparse.Namespace) -> None:
     faults = Faults(arguments.max_bad)
     examples, held_out = _read_sets(arguments, faults)
     fresh = with_classes(opened.port, head, examples.classes, arguments.seed, arguments.keep_head)
-    preparation = _prepared(arguments, opened)
+    asked = _asked(arguments, opened)
+    shape = opened.port.network.inputs[pictures_blob(opened.port)]
+    preparation = prepare(shape, opened.stated, asked, arguments.mirror)
+    arrays = arrays_of(examples, *([held_out] if held_out else []))
+    for line in check_arrays(arrays, asked, preparation.mean, preparation.scale):
+        note(line)
     if not opened.stated and arguments.mean is None and arguments.mean_file is None and arguments.scale is None:
-        note("no mean or scale is stated, so values of 0 to 255 are fed; see --mean and --scale")
+        what = "the values of arrays are fed as they are" if arrays else "values of 0 to 255 are fed"
+        note(f"no mean or scale is stated, so {what}; see --mean and --scale")
     port = stated_port(fresh.port, preparation, arguments.mean_file)
     for output in outputs:
         check(port, output)
@@ -143,12 +149,10 @@ def _read_sets(arguments: argparse.Namespace, faults: Faults) -> tuple[Examples,
     return examples.trainable(arguments.batch), held_out
 
 
-def _prepared(arguments: argparse.Namespace, opened: Opened) -> Preparation:
-    mean, file = mean_of(arguments)
-    asked = Asked(mean, file, arguments.scale, arguments.channel_order, arguments.resize, arguments.crop)
-    if asked.mean is None and opened.port.mean is not None:
-        asked = replace(asked, mean=opened.port.mean)
-    return prepare(opened.port.network.inputs[pictures_blob(opened.port)], opened.stated, asked, arguments.mirror)
+def _asked(arguments: argparse.Namespace, opened: Opened) -> Asked:
+    """Returns what is said of preprocessing; a mean picture among the sources is the mean where none is asked."""
+    asked = asked_of(arguments)
+    return replace(asked, mean=opened.port.mean) if asked.mean is None and opened.port.mean is not None else asked
 
 
 @dataclass(frozen=True)
