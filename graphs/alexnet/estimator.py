@@ -85,7 +85,9 @@ def model_fn(features: Any, labels: Tensor | None, mode: str, params: Mapping[st
         return _spec(tf, mode=mode, predictions=predictions, export_outputs={"serving_default": predictions})
     errors = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=endpoints["logits"])
     kernels = [held[0] for held in endpoints.variables.values()]
-    loss = tf.reduce_mean(errors) + chosen.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+    # Not tf.add_n, whose order follows which of them is ready first.
+    squares = tf.reduce_sum(tf.stack([tf.nn.l2_loss(kernel) for kernel in kernels]))
+    loss = tf.reduce_mean(errors) + chosen.weight_decay * squares
     if mode == EVAL:
         metrics = {"accuracy": tf.metrics.accuracy(labels, predictions[CLASSES])}
         return _spec(tf, mode=mode, predictions=predictions, loss=loss, eval_metric_ops=metrics)
