@@ -5,7 +5,7 @@ from tools.dataset.examples import Examples, split
 from tools.dataset.faults import Faults, checked
 from tools.dataset.files import Files
 from tools.dataset.pipeline import batches
-from tools.dataset.preparation import Preparation, prepare
+from tools.dataset.preparation import Preparation, order_notes, prepare
 from tools.dataset.reading import read_examples
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "arrays_of",
     "batches",
     "checked",
+    "order_notes",
     "prepare",
     "read_examples",
     "split",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,12 @@ class Preparation:
         values -= self.mean[rows, columns] if self.mean.ndim == 3 else np.tile(self.mean, (self.width, 1))
         values *= np.float32(self.scale)
         return values[:, ::-1] if mirrored else values
+
+
+def order_notes(arrays: Iterable[str], preparation: Preparation) -> list[str]:
+    """Returns what to say of arrays of coloured pictures, by their names: nothing tells in which order colours lie."""
+    read = ", ".join(preparation.channel_order)
+    return [f"{name}: its channels are fed as they lie; the network reads {read}" for name in arrays if read]
 
 
 def prepare(shape: Shape, stated: Mapping[str, Any], asked: Asked, mirror: bool | None = None) -> Preparation:

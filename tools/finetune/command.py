@@ -12,7 +12,7 @@ from typing import Any
 from converter.command import describe_file, input_shape
 from converter.outputs import check, ending_of
 from graphs.layers.normalization import BatchNorm
-from tools.dataset import Examples, Faults, arrays_of, checked, prepare, read_examples, split
+from tools.dataset import Examples, Faults, arrays_of, checked, order_notes, prepare, read_examples, split
 from tools.finetune.course import STEM
 from tools.finetune.graph import Learning, pictures_blob, trainable_layers
 from tools.finetune.head import Fresh, Head, head_of, with_classes
@@ -56,7 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
     shape = opened.port.network.inputs[pictures_blob(opened.port)]
     preparation = prepare(shape, opened.stated, asked, arguments.mirror)
     arrays = arrays_of(examples, *([held_out] if held_out else []))
-    for line in check_arrays(arrays, asked, preparation.mean, preparation.scale):
+    remarks = check_arrays(arrays, asked, preparation.mean, preparation.scale)
+    for line in (*remarks, *order_notes(arrays, preparation)):
         note(line)
     if not opened.stated and arguments.mean is None and arguments.mean_file is None and arguments.scale is None:
         what = "the values of arrays are fed as they are" if arrays else "values of 0 to 255 are fed"

@@ -218,6 +218,9 @@ def live(
     if asked.raw_scale is not None and not remarks:
         remarks = (f"floats of arrays are multiplied by {asked.raw_scale:g} first, as --raw-scale says",)
         pictures = tuple(replace(one, raw_scale=asked.raw_scale) for one in pictures)
+    if arrays and preprocessing.channel_order:
+        turned = "" if preprocessing.channel_order == "BGR" else f", and turned to {preprocessing.channel_order}"
+        remarks = (*remarks, f"channels of arrays are taken for BGR{turned}")
     facts = replace(facts, notes=(*facts.notes, *remarks))
     fixed = max(shape[0], 0)
     batch = fixed or batch or max(1, min(BATCH, MOST_BYTES // (8 * values_per_picture(port))))

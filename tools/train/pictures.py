@@ -16,7 +16,7 @@ from converter.mean import read_mean
 from converter.sources import recognise
 from graphs.layers.data import Input, Transform
 from graphs.tensorflow1 import tensorflow1
-from tools.dataset import Examples, Faults, Preparation, arrays_of, batches, prepare, read_examples
+from tools.dataset import Examples, Faults, Preparation, arrays_of, batches, order_notes, prepare, read_examples
 from tools.record.preprocessing import Asked, check_arrays
 from tools.train.arrays import label_ranges
 from tools.train.nets import Net
@@ -113,7 +113,12 @@ def read_pictures(net: Net, chosen: Chosen, solver: Path, seed: int) -> tuple[Pi
     asked = Asked(raw_scale=chosen.raw_scale)
     remarks = check_arrays(arrays_of(examples), asked, preparation.mean, preparation.scale)
     faults = Faults(chosen.max_bad)
-    notes = [*remarks, *examples.notes, *_notes(net, layer, transform, chosen, is_training, shuffled)]
+    notes = [
+        *remarks,
+        *order_notes(arrays_of(examples), preparation),
+        *examples.notes,
+        *_notes(net, layer, transform, chosen, is_training, shuffled),
+    ]
     shown = Pictures(
         examples, preparation, net.batch, pictures, labels, is_training, is_training and shuffled, seed, faults
     )
