@@ -9,13 +9,9 @@ from typing import Any
 import numpy as np
 
 from converter.port import Port
-from graphs.alexnet.training_layers import BatchNormalization
-from graphs.layers.bn import BN
-from graphs.layers.normalization import BatchNorm
-from graphs.network import Node
 from graphs.tensorflow1 import tensorflow1
 from tools.finetune.head import Head
-from tools.finetune.statistics import Normalized, normalized
+from tools.finetune.statistics import Normalized, normalized, port_as_it_learns
 from tools.finetune.towers import Tower, joined, tower, towers_on
 from tools.training.cluster import first_of
 from tools.training.trainable import assign, rates
@@ -105,7 +101,7 @@ def build_graph(
             # A reader of checkpoints need not feed it.
             rate = tf.placeholder_with_default(0.0, [], name="learning_rate")
             seed = tf.placeholder(tf.int32, [2], name="seed")
-        towers = towers_on(tf, _learning(port, layers), head, blob, images, labels, seed, devices or ("",))
+        towers = towers_on(tf, port_as_it_learns(port, layers), head, blob, images, labels, seed, devices or ("",))
         training = towers[0] if len(towers) == 1 else joined(tf, towers)
         variables = training.network.variables
         testing = tower(tf, port, head, blob, images, labels, "", None, variables)  # named as in a port
@@ -144,32 +140,6 @@ def pictures_blob(port: Port) -> str:
 def _placeholder(tf: Any, port: Port, blob: str) -> Any:
     _, channels, height, width = port.network.inputs[blob]
     return tf.placeholder(tf.float32, [None, height, width, channels], name="images")
-
-
-def _learning(port: Port, layers: Collection[str]) -> Port:
-    """Returns the port in phase TRAIN; batch normalization takes the batch's own statistics in ``layers`` alone."""
-    unknown = [
-        f"{layer.node}: how a fork's BN follows its statistics in training is not known; say frozen: true, or leave it "
-        "out of --train-layers"
-        for layer in port.shapes
-        if layer.node.name in layers and isinstance(layer.node.layer, BN) and not layer.node.layer.frozen
-    ]
-    if unknown:
-        raise Refused(*unknown)
-    nodes = {layer.node.name: _phased(layer.node, layer.node.name in layers) for layer in port.shapes}
-    shapes = tuple(replace(layer, node=nodes[layer.node.name]) for layer in port.shapes)
-    network = replace(port.network, phase="TRAIN", nodes=tuple(nodes[node.name] for node in port.network.nodes))
-    return replace(port, network=network, shapes=replace(port.shapes, layers=shapes))
-
-
-def _phased(node: Node, learns: bool) -> Node:
-    if isinstance(node.layer, BatchNorm) and not learns:
-        return replace(node, layer=replace(node.layer, use_global_stats=True))
-    if isinstance(node.layer, BN):
-        return replace(node, layer=replace(node.layer, frozen=True))
-    if isinstance(node.layer, BatchNormalization):
-        return replace(node, layer=replace(node.layer, is_training=learns))
-    return node
 
 
 def _trained(

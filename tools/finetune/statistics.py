@@ -1,4 +1,5 @@
-"""Batch normalization's statistics, measured on training pictures before a network is tested.
+"""Batch normalization's statistics: which layers train by a batch's own, and what they are tested by, which is measured
+on training pictures.
 
 Moving averages follow slowly (.99 of what they were stays at each step, in Caffe .999): after a short training they
 still tell of the network that it began with, and a test by them says little of what was learned. (Ioffe and Szegedy
@@ -17,6 +18,7 @@ import numpy as np
 from converter.port import Port
 from graphs.alexnet.training_layers import BatchNormalization
 from graphs.layer import Tensor
+from graphs.layers.bn import BN
 from graphs.layers.normalization import BatchNorm
 from graphs.network import Inferred, Node
 from tools.finetune.pictures import Batch
@@ -25,6 +27,33 @@ from weights import Refused
 
 PICTURES = 1024
 """So many training pictures tell the statistics, all of them where there are fewer: more changed no test's outcome."""
+
+
+def port_as_it_learns(port: Port, layers: Collection[str]) -> Port:
+    """Returns the port in phase TRAIN; batch normalization takes the batch's own statistics in ``layers`` alone. Raises
+    Refused for a layer among them that can't learn."""
+    unknown = [
+        f"{layer.node}: how a fork's BN follows its statistics in training is not known; say frozen: true, or leave it "
+        "out of --train-layers"
+        for layer in port.shapes
+        if layer.node.name in layers and isinstance(layer.node.layer, BN) and not layer.node.layer.frozen
+    ]
+    if unknown:
+        raise Refused(*unknown)
+    nodes = {layer.node.name: _phased(layer.node, layer.node.name in layers) for layer in port.shapes}
+    shapes = tuple(replace(layer, node=nodes[layer.node.name]) for layer in port.shapes)
+    network = replace(port.network, phase="TRAIN", nodes=tuple(nodes[node.name] for node in port.network.nodes))
+    return replace(port, network=network, shapes=replace(port.shapes, layers=shapes))
+
+
+def _phased(node: Node, learns: bool) -> Node:
+    if isinstance(node.layer, BatchNorm) and not learns:
+        return replace(node, layer=replace(node.layer, use_global_stats=True))
+    if isinstance(node.layer, BN):
+        return replace(node, layer=replace(node.layer, frozen=True))
+    if isinstance(node.layer, BatchNormalization):
+        return replace(node, layer=replace(node.layer, is_training=learns))
+    return node
 
 
 @dataclass(frozen=True, eq=False)

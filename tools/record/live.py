@@ -16,7 +16,7 @@ from graphs.layers.data import Input
 from tools.prefetch import prefetched
 from tools.record.engines import Engine
 from tools.record.pictures import PictureSource
-from tools.record.preprocessing import Asked, check_arrays, fed, settle
+from tools.record.preprocessing import Asked, array_notes, check_arrays, fed, settle
 from tools.recording import (
     SAMPLE,
     Broken,
@@ -214,13 +214,9 @@ def live(
     preprocessing, preparation = settle(shape, manifest(port, {}).get("preprocessing", {}), _with_mean(asked, port))
     arrays = {str(one.path): one.array for one in pictures if one.array is not None}
     remarks = check_arrays(arrays, asked, preprocessing.mean, preprocessing.scale)
+    remarks += array_notes(arrays, asked, preprocessing)
+    pictures = tuple(replace(one, raw_scale=asked.raw_scale or 1.0) for one in pictures)
     facts = facts_of(port, engine, preprocessing, labels)
-    if asked.raw_scale is not None and not remarks:
-        remarks = (f"floats of arrays are multiplied by {asked.raw_scale:g} first, as --raw-scale says",)
-        pictures = tuple(replace(one, raw_scale=asked.raw_scale) for one in pictures)
-    if arrays and preprocessing.channel_order:
-        turned = "" if preprocessing.channel_order == "BGR" else f", and turned to {preprocessing.channel_order}"
-        remarks = (*remarks, f"channels of arrays are taken for BGR{turned}")
     facts = replace(facts, notes=(*facts.notes, *remarks))
     fixed = max(shape[0], 0)
     batch = fixed or batch or max(1, min(BATCH, MOST_BYTES // (8 * values_per_picture(port))))

@@ -78,6 +78,17 @@ def check_arrays(arrays: Mapping[str, np.ndarray], asked: Asked, mean: np.ndarra
     return tuple(notes)
 
 
+def array_notes(arrays: Mapping[str, np.ndarray], asked: Asked, preprocessing: Preprocessing) -> tuple[str, ...]:
+    """Returns what a recording says of how arrays are taken: nothing in them tells it."""
+    notes = []
+    if asked.raw_scale is not None and any(array.dtype.kind == "f" for array in arrays.values()):
+        notes.append(f"floats of arrays are multiplied by {asked.raw_scale:g} first, as --raw-scale says")
+    if arrays and preprocessing.channel_order:
+        turned = "" if preprocessing.channel_order == "BGR" else f", and turned to {preprocessing.channel_order}"
+        notes.append(f"channels of arrays are taken for BGR{turned}")
+    return tuple(notes)
+
+
 def fed(pictures: list[np.ndarray], preprocessing: Preprocessing, height: int, width: int) -> np.ndarray:
     """Returns pictures, (H, W, C) in B, G, R order and of the size ``preprocessing.resize``, as they are fed: the
     middle of ``height`` by ``width``, float32 (N, C, H, W)."""
