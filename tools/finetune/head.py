@@ -94,18 +94,18 @@ def with_classes(port: Port, head: Head, classes: tuple[str, ...], seed: int, ke
     weights that are not there or that no longer fit.
 
     ``keep`` leaves the head's weights as they are. Raises Refused where the network can't have that many classes, and
-    for ``keep`` where it has another number of them.
+    for ``keep`` where it has another number of them, or the same in another order.
     """
     if keep and head.classes != len(classes):
         raise Refused(
             f"--keep-head: layer '{head.layer}' tells {head.classes} classes apart, the pictures have {len(classes)}"
         )
+    notes = _kept_classes(port.classes, classes) if keep else []
     network = replace(port.network, nodes=tuple(_sized(node, head, len(classes)) for node in port.network.nodes))
     shapes = infer(network)
     names = port.names  # which are those of a published checkpoint, where it is one of the AlexNet family
     parameters: dict[str, Parameter] = {}
     fresh: dict[str, None] = {}
-    notes = []
     for layer, variables in zip(shapes, names.variables):
         for spec, name in zip(layer.parameters, variables):
             if name in parameters:
@@ -116,6 +116,8 @@ def with_classes(port: Port, head: Head, classes: tuple[str, ...], seed: int, ke
                 parameters[name] = known
                 continue
             fresh[layer.node.name] = None
+            if known is not None and not is_new:
+                notes.append(f"{layer.node}: its {spec.name} do not fit {len(classes)} classes; they are drawn anew")
             used = drawn(spec)
             if used is not spec:
                 first = "xavier's" if used.filler.type == "xavier" else f"{used.filler.value:g}"
@@ -131,6 +133,22 @@ def with_classes(port: Port, head: Head, classes: tuple[str, ...], seed: int, ke
             "outputs and the scores must be the same, one for each class"
         )
     return Fresh(changed, tuple(fresh), tuple(notes))
+
+
+def _kept_classes(known: tuple[str, ...], classes: tuple[str, ...]) -> list[str]:
+    """Returns what to say where a head that is kept named its scores otherwise, () where nobody named them. Raises
+    Refused where it has the same names in another order."""
+    if not known or known == classes:
+        return []
+    old, new = (", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "") for names in (known, classes))
+    if sorted(known) == sorted(classes):
+        raise Refused(f"--keep-head: the network's classes are {old}, in this order; the pictures' are {new}; say the "
+                      "network's with --labels, and label the pictures so")  # fmt: skip
+    return [f"--keep-head: scores of {old} are taken for {new}, by their order"]
+
+
+SHOWN = 4
+"""Classes that a line names."""
 
 
 def _sized(node: Node, head: Head, classes: int) -> Node:
