@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from converter.match import Held, match
-from graphs.fillers import filled
+from graphs.fillers import drawn, filled
 from graphs.layer import ParameterSpec, spell
 from graphs.names import Names
 from graphs.network import Shapes
@@ -35,9 +35,9 @@ def bind(shapes: Shapes, names: Names, stored: Stored, layout: str | None = None
     """Returns each layer's arrays under their variables' names, float32, in Caffe's layout.
 
     ``layout`` (CAFFE or TENSORFLOW) says how the arrays lie where the file does not; without it their shapes must
-    tell. Layers in ``skip`` get values from their fillers. Raises Refused with every layer whose weights are missing,
-    too many or too few, can't be told apart, or are of another shape, and where shapes leave the layout open. Stored
-    layers that the network does not have are left out, and noted.
+    tell. Layers in ``skip`` get values from their fillers, as ``drawn`` has them. Raises Refused with every layer whose
+    weights are missing, too many or too few, can't be told apart, or are of another shape, and where shapes leave the
+    layout open. Stored layers that the network does not have are left out, and noted.
     """
     layout = layout or stored.layout
     matched = match(shapes, names, stored, lambda array, spec: bool(_fits(array, spec, layout)), skip)
@@ -146,10 +146,18 @@ def _parameter(one: _Found, default: str, notes: list[str]) -> Parameter:
 def _fill(shapes: Shapes, names: Names, skip: Collection[str], bound: dict[str, Parameter]) -> Iterator[str]:
     for layer, variables in zip(shapes, names.variables):
         if layer.node.name in skip and layer.parameters:
-            for spec, name in zip(layer.parameters, variables):
-                bound.setdefault(name, Parameter(name, spec.layout, filled(spec, seed=name)))
-            kinds = ", ".join(f"{spec.name} {spec.filler.type}" for spec in layer.parameters)
-            yield f"{layer.node}: not loaded; values come from its fillers ({kinds})"
+            left_out = {name: spec for spec, name in zip(layer.parameters, variables) if name not in bound}
+            for name, spec in left_out.items():
+                bound[name] = Parameter(name, spec.layout, filled(drawn(spec), seed=name))
+            if left_out:
+                kinds = ", ".join(map(_kind, left_out.values()))
+                yield f"{layer.node}: not loaded; values come from its fillers ({kinds})"
+
+
+def _kind(spec: ParameterSpec) -> str:
+    """Returns what fills a parameter that is not loaded, in words."""
+    used = drawn(spec)
+    return f"{spec.name} {used.filler.type}{'' if used is spec else ', as none is stated'}"
 
 
 def _left_over(surplus: Sequence[str]) -> list[str]:

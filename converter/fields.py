@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from graphs import Filler
+from graphs.layer import Zeros
 from graphs.layers.detection_output import NonMaximumSuppression
 
 NESTED: dict[str, type] = {"FillerParameter": Filler, "NonMaximumSuppressionParameter": NonMaximumSuppression}
@@ -64,7 +65,8 @@ def _single(field: FieldDescriptor, value: Any) -> Any:
     if field.message_type.name == "BlobShape":
         return tuple(value.dim)
     nested = NESTED[field.message_type.name]
-    return nested(**{inner.name: _value(inner, one) for inner, one in value.ListFields()})
+    made = nested(**{inner.name: _value(inner, one) for inner, one in value.ListFields()})
+    return Zeros() if made == Filler() else made
 
 
 def _shortest(value: float) -> float:
@@ -94,6 +96,8 @@ def _set(message: Message, descriptor: Any, value: Any) -> None:
             inner.dim.extend(value)
         else:
             set_fields(inner, value)
+        if isinstance(value, Zeros):
+            inner.type = value.type
         return
     if descriptor.enum_type is not None:
         value = descriptor.enum_type.values_by_name[value].number

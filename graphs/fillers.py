@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,30 @@ def filled(spec: ParameterSpec, seed: str) -> np.ndarray:
         raise Refused(f"filler '{spec.filler.type}' is unknown; expected one of {', '.join(FILLERS)}")
     rng = np.random.default_rng(zlib.crc32(seed.encode()))
     return np.asarray(FILLERS[spec.filler.type](rng, spec.filler, spec.layout.caffe), np.float32)
+
+
+def drawn(spec: ParameterSpec) -> ParameterSpec:
+    """Returns a parameter that is left out with a filler that training can start from: its own where one is stated.
+
+    A definition that is made to be deployed states none, and Caffe's default, zeros, never changes in weights behind a
+    ReLU: weights get xavier's, and a factor (BN's slope) 1.
+    """
+    if spec.filler != Filler():
+        return spec
+    if spec.name == "slope":
+        return replace(spec, filler=Filler(value=1.0))
+    return replace(spec, filler=Filler("xavier")) if is_matrix(spec) else spec
+
+
+def is_matrix(spec: ParameterSpec) -> bool:
+    """Returns whether a parameter is weights that mix their bottom's values; biases and statistics, of any rank, are
+    none."""
+    return len(spec.layout.caffe) > 1 and spec.name not in ("biases", "bias", "slope", "mean", "variance")
+
+
+def begins_at_zero(spec: ParameterSpec) -> bool:
+    """Returns whether a parameter is weights whose filler is 0."""
+    return is_matrix(spec) and spec.filler.type == "constant" and not spec.filler.value
 
 
 def _fans(filler: Filler, shape: Shape) -> float:

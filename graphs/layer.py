@@ -33,6 +33,11 @@ class Filler:
 
 
 @dataclass(frozen=True)
+class Zeros(Filler):
+    """Zeros that a definition asks for; ``Filler()`` is what Caffe takes where it says nothing."""
+
+
+@dataclass(frozen=True)
 class ParameterSpec:
     """A parameter that a layer declares: the last part of its variable's name, its layout, its filler; ``otherwise`` is
     its value in files that name a layer's arrays and have no such one, None where they must have it."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from graphs.emit import Emitted, emit
 from graphs.fillers import initializer
-from graphs.layer import Filler, ParameterSpec
+from graphs.layer import ParameterSpec, Zeros
 from graphs.layers.data import Input
 from graphs.names import Names
 from graphs.network import Network, Shapes
@@ -89,7 +89,7 @@ def network_source(network: Network, shapes: Shapes, names: Names, made_from: st
     def parameter(name: str) -> Any:
         if name not in variables:
             spec = specs[name]
-            first = initializer(RECORDING_TF, spec) if spec.filler != Filler() else None
+            first = initializer(RECORDING_TF, spec) if spec.filler not in (Filler(), Zeros()) else None
             variables[name] = RECORDING_TF.get_variable(name, list(spec.layout.tensorflow), initializer=first)
         return variables[name]
 

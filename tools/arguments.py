@@ -1,8 +1,14 @@
-"""Types of command lines' values, for argparse."""
+"""Types of command lines' values, for argparse, and words that several say."""
 
 from __future__ import annotations
 
 import argparse
+import math
+
+RAW_SCALE = (
+    "what the floats of arrays are multiplied by before the mean is taken off, as Caffe's raw_scale: 255 for values of "
+    "0 to 1, 1 to take them as they are"
+)
 
 
 def count(text: str) -> int:
@@ -15,3 +21,22 @@ def count(text: str) -> int:
 def count_or_none(text: str) -> int:
     """Returns a count of 0 or more. Raises ArgumentTypeError where it is none."""
     return 0 if text == "0" else count(text)
+
+
+def number(text: str) -> float:
+    """Returns a finite number of 0 or more. Raises ArgumentTypeError where it is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of 0 or more")
+    return value
+
+
+def positive(text: str) -> float:
+    """Returns a finite number above 0. Raises ArgumentTypeError where it is none."""
+    value = number(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return value

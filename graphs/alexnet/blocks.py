@@ -9,7 +9,7 @@ from typing import Any
 
 from graphs.alexnet.training_layers import BatchNormalization, KeepDropout, SameConvolution
 from graphs.fillers import initializer
-from graphs.layer import Filler, Layer, ParameterSpec, Site, Tensor
+from graphs.layer import Filler, Layer, ParameterSpec, Site, Tensor, Zeros
 from graphs.layers.convolution import Convolution
 from graphs.layers.data import Input
 from graphs.layers.elementwise import ReLU
@@ -22,7 +22,7 @@ from graphs.network import Inferred, Network, Node, Shapes, infer
 from graphs.tensorflow1 import tensorflow1
 from weights import Refused
 
-ZEROS = Filler()
+ZEROS = Zeros()
 """First values: all 0."""
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from graphs.alexnet.family import FAMILY
 from graphs.layer import Tensor
 from graphs.tensorflow1 import tensorflow1
+from graphs.value_range import check_range
 from weights import Refused
 
 TRAIN, EVAL, PREDICT = "train", "eval", "infer"
@@ -84,7 +85,9 @@ def model_fn(features: Any, labels: Tensor | None, mode: str, params: Mapping[st
         return _spec(tf, mode=mode, predictions=predictions, export_outputs={"serving_default": predictions})
     errors = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=endpoints["logits"])
     kernels = [held[0] for held in endpoints.variables.values()]
-    loss = tf.reduce_mean(errors) + chosen.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+    # Not tf.add_n, whose order follows which of them is ready first.
+    squares = tf.reduce_sum(tf.stack([tf.nn.l2_loss(kernel) for kernel in kernels]))
+    loss = tf.reduce_mean(errors) + chosen.weight_decay * squares
     if mode == EVAL:
         metrics = {"accuracy": tf.metrics.accuracy(labels, predictions[CLASSES])}
         return _spec(tf, mode=mode, predictions=predictions, loss=loss, eval_metric_ops=metrics)
@@ -103,8 +106,8 @@ def input_fn(
     """Returns a ``tf.data.Dataset`` of (pictures, labels), or of pictures alone, as ``ungrouped`` takes them.
 
     ``images`` are N, 224, 224, 3; R, G, B, 0 to 255, in memory or memory-mapped: only a batch of them is read at a
-    time. ``labels`` are N integers. ``epochs`` None is without end; ``seed`` shuffles each epoch anew, None keeps the
-    order. Raises Refused where the arrays do not fit.
+    time, but floats are first looked through for one above 1. ``labels`` are N integers. ``epochs`` None is without
+    end; ``seed`` shuffles each epoch anew, None keeps the order. Raises Refused where the arrays do not fit.
     """
     tf = tensorflow1("reading pictures")
     variant = FAMILY["ungrouped"]
@@ -115,6 +118,7 @@ def input_fn(
     if not 1 <= batch_size <= len(images):
         raise Refused(f"batch_size is {batch_size}; expected 1 to {len(images)}, the number of pictures")
     mean, scale = (np.array(values, np.float32) for values in (variant.preprocessing.mean, variant.preprocessing.scale))
+    check_range("images", images, mean, scale, ("give images * 255", "give values of 0 to 255"))
 
     def pictures(indices: np.ndarray) -> np.ndarray:
         return (images[indices] - mean) * scale

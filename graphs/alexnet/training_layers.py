@@ -59,7 +59,9 @@ class BatchNormalization(Layer):
 
     ``is_training``, a boolean or a scalar boolean tensor, says whether mean and variance are the batch's own, which
     then also move the averages, or the averages. What moves them is in the graph's UPDATE_OPS: run it beside the
-    training step. ``momentum`` and ``eps`` default to what ``tf.layers.batch_normalization`` has.
+    training step. ``momentum`` and ``eps`` default to what ``tf.layers.batch_normalization`` has, so that after a short
+    training the averages still tell of the start: evaluate by averages over the training pictures, as tools.finetune
+    takes them.
     """
 
     type = "BatchNormalization"
@@ -81,6 +83,13 @@ class BatchNormalization(Layer):
                 step = tf.multiply(tf.subtract(average, seen), 1 - self.momentum)
                 tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, average.assign_sub(step))
         return tf.identity(tf.nn.batch_normalization(x, mean, variance, beta, gamma, self.eps), name=site.name)
+
+    def passed(self, tf: Any, site: Site, x: Tensor, gamma: Tensor, beta: Tensor, *averages: Tensor) -> list[Tensor]:
+        if self.is_training is False:
+            return []
+        seen = self._statistics(tf, x, averages)
+        moved = [average * self.momentum + own * (1 - self.momentum) for average, own in zip(averages, seen)]
+        return [tf.identity(gamma), tf.identity(beta), *moved]
 
     def _statistics(self, tf: Any, x: Tensor, averages: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         if self.is_training is False:

@@ -220,6 +220,26 @@ def test_a_skipped_layer_comes_from_its_filler(tmp_path):
     assert "values come from its fillers (weights xavier, biases constant)" in port.notes[0]
 
 
+def test_a_skipped_layer_without_a_filler_is_drawn(tmp_path):
+    (tmp_path / "net.prototxt").write_text(NET)
+    np.savez(tmp_path / "w.npz", **{"conv/weights": np.ones((4, 3, 3, 3)), "conv/biases": np.ones(4)})
+    port = converter.convert(tmp_path / "net.prototxt", tmp_path / "w.npz", skip_layers=["fc"])
+    assert np.isclose(port.parameters["fc/weights"].caffe.std(), np.sqrt(1 / 60), rtol=0.1)
+    assert not port.parameters["fc/biases"].caffe.any()
+    said = "not loaded; values come from its fillers (weights xavier, as none is stated, biases constant)"
+    assert f"{tmp_path}/w.npz: layer 'fc' (InnerProduct): {said}" in port.notes
+
+
+def test_a_filler_that_states_zeros_is_no_missing_filler(tmp_path):
+    stated = 'num_output: 11 weight_filler { type: "constant" }'
+    (tmp_path / "net.prototxt").write_text(NET.replace("num_output: 11", stated))
+    np.savez(tmp_path / "w.npz", **{"conv/weights": np.ones((4, 3, 3, 3)), "conv/biases": np.ones(4)})
+    port = converter.convert(tmp_path / "net.prototxt", tmp_path / "w.npz", skip_layers=["fc"])
+    assert not port.parameters["fc/weights"].caffe.any()
+    port.save(tmp_path / "again.prototxt")
+    assert stated.split("11 ")[1] in " ".join((tmp_path / "again.prototxt").read_text().split())
+
+
 def test_mean_pictures_go_both_ways(shared, tmp_path):
     mean, deploy = shared / "models/mean", shared / "models/alexnet/deploy.prototxt"
     converter.convert(deploy, mean / "mean.binaryproto").save(tmp_path / "again.binaryproto")

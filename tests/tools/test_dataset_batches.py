@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from graphs.tensorflow1 import tensorflow1
-from tools.dataset import Examples, Faults, Preparation, batches, prepare, read_examples
+from tools.dataset import Examples, Faults, Preparation, batches, order_notes, prepare, read_examples
 from tools.record.decoding import decode, resized
 from tools.record.preprocessing import Asked, fed, settle
 from weights import Refused
@@ -39,6 +39,13 @@ def rows(tmp_path, rng):
     np.save(tmp_path / "x.npy", array)
     np.save(tmp_path / "y.npy", np.arange(13) % 5)
     return read_examples(str(tmp_path / "x.npy")), array
+
+
+def test_it_is_said_how_colours_of_arrays_are_taken():
+    said = "x.npy: its channels are fed as they lie; the network reads B, G, R"
+    assert order_notes(["x.npy"], preparation(5, 7)) == [said]
+    grey = prepare((1, 1, 5, 7), {}, Asked())
+    assert order_notes(["x.npy"], grey) == order_notes([], preparation(5, 7)) == []
 
 
 class TestAsCaffeReads:

@@ -11,6 +11,7 @@ import pytest
 from converter.port import Port
 from graphs import Filler, Layer, Network, Node, infer
 from graphs.fillers import filled
+from graphs.layers.bias import Bias
 from graphs.layers.convolution import Convolution
 from graphs.layers.data import Input
 from graphs.layers.elementwise import Dropout, ReLU
@@ -222,6 +223,21 @@ class TestHead:
         assert fresh.port.parameters["fc2/weights"] is port.parameters["fc2/weights"]
         with pytest.raises(Refused, match=r"^--keep-head: layer 'fc2' tells 3 classes apart, the pictures have 2$"):
             with_classes(port, head_of(port), CLASSES[:2], seed=1, keep=True)
+
+    def test_weights_behind_the_head_that_no_longer_fit_are_said(self):
+        port = a_port({"fc2": dense(5), "bias2": Bias(), "prob": Softmax()})
+        fresh = with_classes(port, head_of(port), CLASSES, seed=1)
+        assert fresh.layers == ("fc2", "bias2")
+        assert fresh.notes == ("layer 'bias2' (Bias): its biases do not fit 3 classes; they are drawn anew",)
+
+    def test_a_head_that_is_kept_keeps_its_classes(self):
+        port = a_port({"fc2": dense(3), "prob": Softmax()})
+        head = head_of(port)
+        named = "scores of ant, bee, cow are taken for 0, 1, 2, by their order"
+        assert with_classes(port, head, ("0", "1", "2"), 1, keep=True).notes == (f"--keep-head: {named}",)
+        told = "the network's classes are ant, bee, cow, in this order; the pictures' are bee, ant, cow; "
+        with pytest.raises(Refused, match=f"^--keep-head: {told}say the network's with --labels, and label the pict"):
+            with_classes(port, head, ("bee", "ant", "cow"), 1, keep=True)
 
     def test_outputs_that_are_not_the_scores(self):
         port = a_port({"conv1": conv(4), "prob": Softmax()})

@@ -139,6 +139,15 @@ class TestPictures:
             assert np.array_equal(held.inputs["data"], array)
             assert [one.name for one in held.pictures] == [f"{name.split(':')[0]}[{row}]" for row in range(4)]
 
+    @pytest.mark.parametrize(("order", "turned"), [("BGR", ""), ("RGB", ", and turned to RGB")])
+    def test_of_an_array_whose_colours_nothing_tells_apart(self, net, tmp_path, run, order, turned):
+        array = np.random.default_rng(5).integers(0, 256, (4, 3, 5, 7)).astype(np.uint8)
+        np.save(tmp_path / "all.npy", array)
+        words = (net, "--images", tmp_path / "all.npy", "--channel-order", order, "-o", tmp_path / "reference.h5")
+        assert run(*words)[::2] == (0, f"note: channels of arrays are taken for BGR{turned}\n")
+        held = read_recording(tmp_path / "reference.h5").run(0).inputs["data"]
+        assert np.array_equal(held, array if order == "BGR" else array[:, ::-1])
+
     def test_that_are_broken_are_named_counted_and_left_out(self, net, pictures, tmp_path, run):
         (pictures / "bad.png").write_bytes(b"")
         (pictures / "notes.txt").write_text("not a picture")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -144,11 +144,12 @@ def test_a_short_training_learns_and_can_be_read_back(digits: tuple[Digits, Digi
         np.testing.assert_array_equal(read.parameters[name].caffe, parameter.caffe)
 
 
-def test_the_seed_decides(digits: tuple[Digits, Digits]):
+def test_the_seed_decides(digits: tuple[Digits, Digits], agree: Callable[..., None]):
+    """But for the order in which threads add up."""
     seen, _ = digits
     once, again, other = (train(seen, steps=2, seed=seed).parameters["conv4/weights"].caffe for seed in (3, 3, 4))
-    np.testing.assert_array_equal(once, again)
-    assert not np.array_equal(once, other)
+    agree(again, once, 1e-5)
+    assert np.abs(once - other).mean() > 0.1 * np.abs(once).mean()
 
 
 def test_a_batch_is_shifted_and_each_digit_comes_once(digits: tuple[Digits, Digits]):

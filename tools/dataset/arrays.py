@@ -46,6 +46,11 @@ class Rows:
         return ("" for _ in numbers)
 
 
+def arrays_of(*sets: Examples) -> dict[str, np.ndarray]:
+    """Returns the arrays that pictures of the sets are rows of, by the names that the user gave."""
+    return {one.source.listed: one.source.array for one in sets if isinstance(one.source, Rows)}
+
+
 def is_pair(place: str) -> bool:
     """Returns whether ``place`` names arrays: ``x.npy``, or ``pictures.npy,labels.npy``."""
     return all(part.endswith(".npy") for part in place.split(","))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ class Preparation:
     A file is read as Caffe reads it (B, G, R, 8 bits), brought to ``resize`` (height, width; None: left as it is), and
     a window of the input's size is taken: anywhere in training, else the middle. ``mean`` is taken off, (C,) or
     (H, W, C) of the size that is cropped, then all is multiplied by ``scale``. In training, where ``mirror``, every
-    other picture is mirrored. An array's channels stay in their order; a file's become ``channel_order``.
+    other picture is mirrored. An array's channels stay in their order, and its floats are multiplied by ``raw_scale``
+    before all; a file's channels become ``channel_order``.
     """
 
     height: int
@@ -32,6 +33,7 @@ class Preparation:
     scale: float = 1.0
     resize: tuple[int, int] | None = None
     mirror: bool = False
+    raw_scale: float = 1.0
 
     def pixels(self, picture: bytes | np.ndarray) -> np.ndarray:
         """Returns what is cropped: the picture in the size ``resize``, (H, W, C), a file's channels in order.
@@ -65,9 +67,17 @@ class Preparation:
         top, left, mirrored = self.window(pixels.shape, rng)
         rows, columns = slice(top, top + self.height), slice(left, left + self.width)
         values = pixels[rows, columns].astype(np.float32, order="C")
+        if self.raw_scale != 1 and pixels.dtype.kind == "f":
+            values *= np.float32(self.raw_scale)
         values -= self.mean[rows, columns] if self.mean.ndim == 3 else np.tile(self.mean, (self.width, 1))
         values *= np.float32(self.scale)
         return values[:, ::-1] if mirrored else values
+
+
+def order_notes(arrays: Iterable[str], preparation: Preparation) -> list[str]:
+    """Returns what to say of arrays of coloured pictures, by their names: nothing tells in which order colours lie."""
+    read = ", ".join(preparation.channel_order)
+    return [f"{name}: its channels are fed as they lie; the network reads {read}" for name in arrays if read]
 
 
 def prepare(shape: Shape, stated: Mapping[str, Any], asked: Asked, mirror: bool | None = None) -> Preparation:
@@ -90,4 +100,5 @@ def prepare(shape: Shape, stated: Mapping[str, Any], asked: Asked, mirror: bool 
         float(settled.scale),
         settled.resize,
         bool(stated.get("mirror", False)) if mirror is None else mirror,
+        1.0 if asked.raw_scale is None else asked.raw_scale,
     )

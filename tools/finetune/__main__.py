@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from converter.exit_code import exit_code
-from tools.arguments import count, count_or_none
+from tools.arguments import RAW_SCALE, count, count_or_none, number, positive
 from tools.training.cluster import add_devices
 
 _HELP = """\
@@ -53,14 +52,15 @@ def parser() -> argparse.ArgumentParser:
     data = parser.add_argument_group("pictures").add_argument
     data("--data", metavar="TRAIN", help="what to learn from")
     data("--validation", metavar="VAL", help="what each epoch is tested on")
-    data("--hold-out", type=_positive, metavar="SHARE", help="test on this share of each class of TRAIN instead")
+    data("--hold-out", type=positive, metavar="SHARE", help="test on this share of each class of TRAIN instead")
     data("--root", default="", metavar="FOLDER", help="where a list's paths begin (default: the list's folder)")
     data("--labels", type=Path, metavar="FILE", help="names of the classes, one a line")
     data("--max-bad", type=count_or_none, default=0, metavar="N", help="pictures to pass over that are missing or "
         "broken (default: 0)")  # fmt: skip
     data("--mean", metavar="B,G,R", help="mean to subtract (default: as stated)")
     data("--mean-file", metavar="FILE", help="mean picture to subtract (.binaryproto, .npy)")
-    data("--scale", type=_number, metavar="X", help="what values are multiplied by, after the mean")
+    data("--scale", type=number, metavar="X", help="what values are multiplied by, after the mean")
+    data("--raw-scale", type=positive, metavar="X", help=RAW_SCALE)
     data("--channel-order", choices=("BGR", "RGB"), help="order in which the network reads colours")
     data("--resize", type=count, metavar="N", help="bring pictures to N by N, then crop")
     data("--crop", type=count, metavar="N", help="size of the crop; the network's input has it already")
@@ -75,17 +75,17 @@ def parser() -> argparse.ArgumentParser:
     learn("--epochs", type=count, default=10, metavar="N", help="times to see all pictures (default: 10)")
     learn("--batch", type=count, default=32, metavar="N", help="pictures of a step (default: 32)")
     learn("--optimizer", choices=("sgd", "adam"), default="sgd", help="(default: sgd)")
-    learn("--learning-rate", type=_positive, default=0.001, metavar="X", help="(default: 0.001)")
-    learn("--momentum", type=_number, default=0.9, metavar="X", help="of sgd (default: 0.9)")
-    learn("--weight-decay", type=_number, default=0.0005, metavar="X", help="how strongly weights, not biases, "
+    learn("--learning-rate", type=positive, default=0.001, metavar="X", help="(default: 0.001)")
+    learn("--momentum", type=number, default=0.9, metavar="X", help="of sgd (default: 0.9)")
+    learn("--weight-decay", type=number, default=0.0005, metavar="X", help="how strongly weights, not biases, "
           "are drawn to zero (default: 0.0005)")  # fmt: skip
-    learn("--head-lr-mult", type=_positive, default=1.0, metavar="X", help="how many times as fast the layer that "
+    learn("--head-lr-mult", type=positive, default=1.0, metavar="X", help="how many times as fast the layer that "
           "makes the scores learns (default: 1)")  # fmt: skip
     learn("--schedule", choices=("constant", "step", "exponential", "cosine"), default="constant", help="how the "
           "learning rate goes (default: constant)")  # fmt: skip
-    learn("--gamma", type=_positive, default=0.1, metavar="X", help="factor of step and exponential (default: 0.1)")
-    learn("--step-epochs", type=_positive, default=10.0, metavar="N", help="epochs between two steps (default: 10)")
-    learn("--warmup", type=_number, default=0.0, metavar="N", help="epochs in which the rate rises (default: 0)")
+    learn("--gamma", type=positive, default=0.1, metavar="X", help="factor of step and exponential (default: 0.1)")
+    learn("--step-epochs", type=positive, default=10.0, metavar="N", help="epochs between two steps (default: 10)")
+    learn("--warmup", type=number, default=0.0, metavar="N", help="epochs in which the rate rises (default: 0)")
     learn("--seed", type=count_or_none, default=1, metavar="N", help="of first weights, order, crops, dropout")
 
     run_group = parser.add_argument_group("run")
@@ -101,23 +101,6 @@ def parser() -> argparse.ArgumentParser:
     run("--model-dir", type=Path, metavar="FOLDER", help="write a SavedModel to FOLDER/1 (SageMaker's SM_MODEL_DIR)")
     run("--output-data-dir", type=Path, metavar="FOLDER", help="write metrics.json there (SM_OUTPUT_DATA_DIR)")
     return parser
-
-
-def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of 0 or more")
-    return number
-
-
-def _positive(text: str) -> float:
-    number = _number(text)
-    if not number:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
-    return number
 
 
 def main(argv: Sequence[str] | None = None) -> int:

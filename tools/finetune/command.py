@@ -11,7 +11,8 @@ from typing import Any
 
 from converter.command import describe_file, input_shape
 from converter.outputs import check, ending_of
-from tools.dataset import Examples, Faults, Preparation, checked, prepare, read_examples, split
+from graphs.layers.normalization import BatchNorm
+from tools.dataset import Examples, Faults, arrays_of, checked, order_notes, prepare, read_examples, split
 from tools.finetune.course import STEM
 from tools.finetune.graph import Learning, pictures_blob, trainable_layers
 from tools.finetune.head import Fresh, Head, head_of, with_classes
@@ -21,8 +22,8 @@ from tools.finetune.schedule import Schedule
 from tools.finetune.stating import stated_port
 from tools.finetune.terminal import note, print_summary
 from tools.finetune.training import Outcome, Plan, train
-from tools.record.command import mean_of, read_labels
-from tools.record.preprocessing import Asked
+from tools.record.command import asked_of, read_labels
+from tools.record.preprocessing import Asked, check_arrays
 from tools.training.cluster import lend, read_cluster
 from tools.training.snapshots import numbered
 from weights import Refused
@@ -31,8 +32,8 @@ from weights.staging import staged
 
 REQUEST = (
     "model", "weights", "skip_layers", "scores", "data", "validation", "hold_out", "mean", "mean_file", "scale",
-    "channel_order", "resize", "mirror", "train_layers", "keep_head", "batch", "optimizer", "learning_rate", "momentum",
-    "weight_decay", "head_lr_mult", "schedule", "gamma", "step_epochs", "warmup", "seed",
+    "raw_scale", "channel_order", "resize", "mirror", "train_layers", "keep_head", "batch", "optimizer",
+    "learning_rate", "momentum", "weight_decay", "head_lr_mult", "schedule", "gamma", "step_epochs", "warmup", "seed",
 )  # fmt: skip
 """Arguments that decide what is learned: a training that goes on must have the same."""
 
@@ -51,9 +52,16 @@ def run(arguments: argparse.Namespace) -> None:
     faults = Faults(arguments.max_bad)
     examples, held_out = _read_sets(arguments, faults)
     fresh = with_classes(opened.port, head, examples.classes, arguments.seed, arguments.keep_head)
-    preparation = _prepared(arguments, opened)
+    asked = _asked(arguments, opened)
+    shape = opened.port.network.inputs[pictures_blob(opened.port)]
+    preparation = prepare(shape, opened.stated, asked, arguments.mirror)
+    arrays = arrays_of(examples, *([held_out] if held_out else []))
+    remarks = check_arrays(arrays, asked, preparation.mean, preparation.scale)
+    for line in (*remarks, *order_notes(arrays, preparation)):
+        note(line)
     if not opened.stated and arguments.mean is None and arguments.mean_file is None and arguments.scale is None:
-        note("no mean or scale is stated, so values of 0 to 255 are fed; see --mean and --scale")
+        what = "the values of arrays are fed as they are" if arrays else "values of 0 to 255 are fed"
+        note(f"no mean or scale is stated, so {what}; see --mean and --scale")
     port = stated_port(fresh.port, preparation, arguments.mean_file)
     for output in outputs:
         check(port, output)
@@ -142,12 +150,10 @@ def _read_sets(arguments: argparse.Namespace, faults: Faults) -> tuple[Examples,
     return examples.trainable(arguments.batch), held_out
 
 
-def _prepared(arguments: argparse.Namespace, opened: Opened) -> Preparation:
-    mean, file = mean_of(arguments)
-    asked = Asked(mean, file, arguments.scale, arguments.channel_order, arguments.resize, arguments.crop)
-    if asked.mean is None and opened.port.mean is not None:
-        asked = replace(asked, mean=opened.port.mean)
-    return prepare(opened.port.network.inputs[pictures_blob(opened.port)], opened.stated, asked, arguments.mirror)
+def _asked(arguments: argparse.Namespace, opened: Opened) -> Asked:
+    """Returns what is said of preprocessing; a mean picture among the sources is the mean where none is asked."""
+    asked = asked_of(arguments)
+    return replace(asked, mean=opened.port.mean) if asked.mean is None and opened.port.mean is not None else asked
 
 
 @dataclass(frozen=True)
@@ -163,7 +169,7 @@ def _layers(asked: list[str], fresh: Fresh, head: Head) -> Layers:
     names that no layer with weights has."""
     known = trainable_layers(fresh.port)
     if asked == ["all"]:
-        return Layers(tuple(known))
+        asked = known
     unknown = [name for name in asked if name not in known]
     if unknown:
         raise Refused(
@@ -171,8 +177,14 @@ def _layers(asked: list[str], fresh: Fresh, head: Head) -> Layers:
         )
     names = tuple(name for name in known if name in asked or name in fresh.layers) or (head.layer,)
     added = [name for name in names if asked and name not in asked]
-    notes = (f"--train-layers: {', '.join(added)} learns too: its weights are new",) if added else ()
-    return Layers(names, notes)
+    notes = [f"--train-layers: {', '.join(added)} learns too: its weights are new"] if added else []
+    notes += [
+        f"{node}: its weights are new, but its lr_mult is 0, so that they stay as they were drawn"
+        for node in fresh.port.network.nodes
+        if node.name in fresh.layers and node.specs and not any(one.lr_mult for one in node.specs)
+        if not isinstance(node.layer, BatchNorm)
+    ]
+    return Layers(names, tuple(notes))
 
 
 def _learning(arguments: argparse.Namespace, head: Head) -> Learning:
@@ -199,7 +211,7 @@ def _finish(arguments: argparse.Namespace, outcome: Outcome, outputs: list[str],
     endings = {ending_of(output) for output in outputs}
     if endings & {".caffemodel", ".caffemodel.h5"} and ".prototxt" not in endings:
         note("Caffe needs the changed definition too, which -o NAME.prototxt writes")
-    if outcome.after.loss > outcome.before.loss:
+    if outcome.after.rank <= outcome.before.rank:
         note("no epoch was better than the network before; try a lower --learning-rate, or more pictures")
     if arguments.output_data_dir is not None:
         with staged(arguments.output_data_dir) as stage:

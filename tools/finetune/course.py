@@ -16,6 +16,7 @@ from tools.finetune.graph import NOT_FINITE, Graph
 from tools.finetune.pictures import Batch
 from tools.finetune.schedule import Schedule
 from tools.finetune.state import Score, State
+from tools.finetune.statistics import measure
 from tools.training.finite import first_not_finite
 from tools.training.snapshots import Checkpoints, numbered
 from weights import Refused
@@ -95,6 +96,7 @@ class Course:
             if watch.is_wanted_to_end() and not is_last:
                 self._save(state)
                 raise self._interrupted(state)
+        measure(self.session, self.graph, self.feed.training(state.epoch))
         weights = self.session.run(self.histograms[1])
         self.events.histograms(state.step, weights)
         validation = score(self.session, self.graph, self.held_out.testing()) if self.held_out else None

@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from converter.port import Port
-from graphs.alexnet.training_layers import BatchNormalization
-from graphs.layers.normalization import BatchNorm
-from graphs.network import Node
 from graphs.tensorflow1 import tensorflow1
 from tools.finetune.head import Head
+from tools.finetune.statistics import Normalized, normalized, port_as_it_learns
 from tools.finetune.towers import Tower, joined, tower, towers_on
 from tools.training.cluster import first_of
 from tools.training.trainable import assign, rates
@@ -55,7 +53,7 @@ class Graph:
 
     ``gradients`` are of the mean loss alone, without weight decay, by variable name. ``update`` changes weights, unless
     the loss or a gradient is not finite: then it fails, and nothing is changed. ``norm`` is the length of all gradients
-    together.
+    together. ``normalized`` are the layers whose statistics ``measure`` takes.
     """
 
     graph: Any
@@ -70,6 +68,7 @@ class Graph:
     gradients: Mapping[str, Any]
     norm: Any
     update: Any
+    normalized: tuple[Normalized, ...] = ()
 
     def arrays(self, session: Any) -> dict[str, np.ndarray]:
         """Returns the network's variables as they are, in TensorFlow's layout."""
@@ -87,9 +86,10 @@ def build_graph(
     """Returns the graph that trains ``layers`` of a port, and leaves the others alone; built into ``graph``, where one
     is given. Each batch is shared out among ``devices``, where there are any.
 
-    Batch normalization of a layer among ``layers`` uses the batch's own statistics and moves its averages; elsewhere
-    it uses the averages. Dropout is active wherever the definition has it, in training only. Raises Refused where the
-    network does not read one blob of pictures, or is made for one size of batch.
+    Batch normalization of a layer among ``layers`` uses the batch's own statistics and moves its averages, which
+    ``measure`` replaces before a test; elsewhere it uses the averages. Dropout is active wherever the definition has
+    it, in training only. Raises Refused where the network does not read one blob of pictures, is made for one size of
+    batch, or has a layer that can't learn.
     """
     tf = tensorflow1("fine-tuning")
     blob = pictures_blob(port)
@@ -101,7 +101,7 @@ def build_graph(
             # A reader of checkpoints need not feed it.
             rate = tf.placeholder_with_default(0.0, [], name="learning_rate")
             seed = tf.placeholder(tf.int32, [2], name="seed")
-        towers = towers_on(tf, _learning(port, layers), head, blob, images, labels, seed, devices or ("",))
+        towers = towers_on(tf, port_as_it_learns(port, layers), head, blob, images, labels, seed, devices or ("",))
         training = towers[0] if len(towers) == 1 else joined(tf, towers)
         variables = training.network.variables
         testing = tower(tf, port, head, blob, images, labels, "", None, variables)  # named as in a port
@@ -111,11 +111,17 @@ def build_graph(
             norm = tf.linalg.global_norm(list(gradients.values()), name="norm")
             proofs = [tf.debugging.check_numerics(value, NOT_FINITE) for value in (training.network.loss, norm)]
             with tf.control_dependencies(proofs):
-                moved = [variables[name].assign(tf.identity(value)) for name, value in training.network.passed.items()]
+                moved = [
+                    variables[name].assign(tf.identity(value))
+                    for name, value in training.network.passed.items()
+                    if name not in gradients
+                ]
                 proved = {name: tf.identity(gradient) for name, gradient in gradients.items()}
-            averages = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-            update = tf.group(*_updates(tf, trained, proved, rate, learning), *moved, *averages)
-    return Graph(graph, images, labels, rate, seed, training, testing, variables, trained, gradients, norm, update)
+            update = tf.group(*_updates(tf, trained, proved, rate, learning), *moved)
+        measured = normalized(tf, port, layers, blob, images, variables)
+    return Graph(
+        graph, images, labels, rate, seed, training, testing, variables, trained, gradients, norm, update, measured
+    )
 
 
 def pictures_blob(port: Port) -> str:
@@ -136,22 +142,6 @@ def _placeholder(tf: Any, port: Port, blob: str) -> Any:
     return tf.placeholder(tf.float32, [None, height, width, channels], name="images")
 
 
-def _learning(port: Port, layers: Collection[str]) -> Port:
-    """Returns the port in phase TRAIN; batch normalization takes the batch's own statistics in ``layers`` alone."""
-    nodes = {layer.node.name: _phased(layer.node, layer.node.name in layers) for layer in port.shapes}
-    shapes = tuple(replace(layer, node=nodes[layer.node.name]) for layer in port.shapes)
-    network = replace(port.network, phase="TRAIN", nodes=tuple(nodes[node.name] for node in port.network.nodes))
-    return replace(port, network=network, shapes=replace(port.shapes, layers=shapes))
-
-
-def _phased(node: Node, learns: bool) -> Node:
-    if isinstance(node.layer, BatchNorm) and not learns:
-        return replace(node, layer=replace(node.layer, use_global_stats=True))
-    if isinstance(node.layer, BatchNormalization):
-        return replace(node, layer=replace(node.layer, is_training=learns))
-    return node
-
-
 def _trained(
     port: Port, layers: Collection[str], learning: Learning, variables: Mapping[str, Any]
 ) -> Iterable[Trained]:
@@ -169,8 +159,8 @@ def _trained(
     return found.values()
 
 
-AVERAGES = ("moving_mean", "moving_variance")
-"""What ``tf.layers`` calls the averages of batch normalization, which no gradient moves."""
+AVERAGES = ("mean", "variance", "moving_mean", "moving_variance")
+"""What Caffe's forks and ``tf.layers`` call the statistics of batch normalization, which no gradient moves."""
 
 
 def _gradients(tf: Any, loss: Any, trained: tuple[Trained, ...]) -> dict[str, Any]:

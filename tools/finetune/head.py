@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from converter.port import Port
 from graphs import Network, Node, infer
-from graphs.fillers import filled
-from graphs.layer import Filler, ParameterSpec, spell
+from graphs.fillers import begins_at_zero, drawn, filled
+from graphs.layer import spell
 from graphs.layers.data import Input
 from graphs.layers.softmax import Softmax
 from graphs.network import Inferred
@@ -94,18 +94,18 @@ def with_classes(port: Port, head: Head, classes: tuple[str, ...], seed: int, ke
     weights that are not there or that no longer fit.
 
     ``keep`` leaves the head's weights as they are. Raises Refused where the network can't have that many classes, and
-    for ``keep`` where it has another number of them.
+    for ``keep`` where it has another number of them, or the same in another order.
     """
     if keep and head.classes != len(classes):
         raise Refused(
             f"--keep-head: layer '{head.layer}' tells {head.classes} classes apart, the pictures have {len(classes)}"
         )
+    notes = _kept_classes(port.classes, classes) if keep else []
     network = replace(port.network, nodes=tuple(_sized(node, head, len(classes)) for node in port.network.nodes))
     shapes = infer(network)
     names = port.names  # which are those of a published checkpoint, where it is one of the AlexNet family
     parameters: dict[str, Parameter] = {}
     fresh: dict[str, None] = {}
-    notes = []
     for layer, variables in zip(shapes, names.variables):
         for spec, name in zip(layer.parameters, variables):
             if name in parameters:
@@ -116,10 +116,15 @@ def with_classes(port: Port, head: Head, classes: tuple[str, ...], seed: int, ke
                 parameters[name] = known
                 continue
             fresh[layer.node.name] = None
-            drawn = _drawn(spec)
-            if drawn is not spec:
-                notes.append(f"{layer.node}: states no filler for its {spec.name}; their first values are xavier's")
-            parameters[name] = Parameter(name, spec.layout, filled(drawn, seed=f"{name} {seed}"))
+            if known is not None and not is_new:
+                notes.append(f"{layer.node}: its {spec.name} do not fit {len(classes)} classes; they are drawn anew")
+            used = drawn(spec)
+            if used is not spec:
+                first = "xavier's" if used.filler.type == "xavier" else f"{used.filler.value:g}"
+                notes.append(f"{layer.node}: states no filler for its {spec.name}; their first values are {first}")
+            elif begins_at_zero(spec) and layer.node.name != head.layer:
+                notes.append(f"{layer.node}: its {spec.name} begin at 0, as its filler says; behind a ReLU they stay 0")
+            parameters[name] = Parameter(name, spec.layout, filled(used, seed=f"{name} {seed}"))
     changed = replace(port, network=network, shapes=shapes, parameters=parameters, classes=classes)
     made = next(layer.tops[0] for layer in shapes if layer.node.name == head.scores)
     if made[1] != len(classes):
@@ -130,12 +135,21 @@ def with_classes(port: Port, head: Head, classes: tuple[str, ...], seed: int, ke
     return Fresh(changed, tuple(fresh), tuple(notes))
 
 
+def _kept_classes(known: tuple[str, ...], classes: tuple[str, ...]) -> list[str]:
+    """Returns what to say where a head that is kept named its scores otherwise, () where nobody named them. Raises
+    Refused where it has the same names in another order."""
+    if not known or known == classes:
+        return []
+    old, new = (", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "") for names in (known, classes))
+    if sorted(known) == sorted(classes):
+        raise Refused(f"--keep-head: the network's classes are {old}, in this order; the pictures' are {new}; say the "
+                      "network's with --labels, and label the pictures so")  # fmt: skip
+    return [f"--keep-head: scores of {old} are taken for {new}, by their order"]
+
+
+SHOWN = 4
+"""Classes that a line names."""
+
+
 def _sized(node: Node, head: Head, classes: int) -> Node:
     return replace(node, layer=replace(node.layer, num_output=classes)) if node.name == head.layer else node  # type: ignore[call-arg]
-
-
-def _drawn(spec: ParameterSpec) -> ParameterSpec:
-    """Returns the parameter with a filler that training can start from: zeros in weights behind a ReLU never change,
-    and a definition that is made to be deployed states no fillers."""
-    is_matrix = len(spec.layout.caffe) > 1
-    return replace(spec, filler=Filler("xavier")) if is_matrix and spec.filler == Filler() else spec

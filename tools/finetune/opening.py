@@ -20,7 +20,7 @@ from graphs.names import Names
 from graphs.network import Inferred, Network, Node, infer
 from graphs.tensorflow1 import tensorflow1
 from tools.finetune.head import deployed
-from weights import Refused, Shape
+from weights import Parameter, Refused, Shape
 
 PICTURES = "data"
 """The blob that pictures are fed to, in a network of the family."""
@@ -29,7 +29,7 @@ PICTURES = "data"
 @dataclass(frozen=True, eq=False)
 class Opened:
     """A network before it is changed, without losses; ``stated`` is how pictures become its input, as a manifest's
-    ``preprocessing`` says it. ``port.parameters`` is empty where there are no weights."""
+    ``preprocessing`` says it. ``port.parameters`` has those alone that were loaded."""
 
     port: Port
     stated: Mapping[str, Any]
@@ -55,18 +55,31 @@ def open_model(
         raise Refused(*(f"{name}: no such file, and none of the AlexNet family ({known})" for name in missing))
     sources = [*names, *([weights] if weights else [])]
     port = convert(*sources, skip_layers=skip_layers, input_shapes=input_shapes)
+    if skip_layers and not port.parameters:
+        raise Refused("--skip-layers: there are no weights to skip them in; give the file of weights too")
     network = deployed(port.network)
     shapes = infer(network)
     kept = {layer.node.name: (names, tops) for layer, names, tops in _named(port)}
     chosen = [kept[layer.node.name] for layer in shapes]
     tops = tuple(own[: len(layer.node.tops)] for layer, (_, own) in zip(shapes, chosen))
     changed = replace(port.names, tops=tops, variables=tuple(variables for variables, _ in chosen))
+    parameters = _loaded(port, skip_layers)
     stated = _stated(port, sources, input_shapes)
-    return Opened(replace(port, network=network, shapes=shapes, names=changed), stated, port.notes)
+    opened = replace(port, network=network, shapes=shapes, names=changed, parameters=parameters)
+    return Opened(opened, stated, port.notes)
 
 
 def _exists(path: Path) -> bool:
     return path.exists() or path.with_name(path.name + ".index").exists()
+
+
+def _loaded(port: Port, skip_layers: Collection[str]) -> dict[str, Parameter]:
+    """Returns the parameters without those of layers in ``skip_layers`` alone, which are yet to be drawn."""
+    skipped: set[str] = set()
+    kept: set[str] = set()
+    for layer, variables in zip(port.shapes, port.names.variables):
+        (skipped if layer.node.name in skip_layers else kept).update(variables)
+    return {name: one for name, one in port.parameters.items() if name not in skipped - kept}
 
 
 def _named(port: Port) -> list[tuple[Inferred, tuple[str, ...], tuple[str, ...]]]:

@@ -21,6 +21,11 @@ class Score:
     count: int
     among_top: float | None = None
 
+    @property
+    def rank(self) -> tuple[float, float]:
+        """The larger, the better: accuracy, and among equals the lower loss."""
+        return self.accuracy, -self.loss
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -78,7 +83,7 @@ class State:
 
 def _rank(epoch: Epoch) -> tuple[float, float]:
     score = epoch.validation
-    return (score.accuracy, -score.loss) if score else (epoch.accuracy, -epoch.loss)
+    return score.rank if score else (epoch.accuracy, -epoch.loss)
 
 
 def manifest_with(text: str, state: State, request: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.exit_code import exit_code
-from tools.arguments import count, count_or_none
+from tools.arguments import RAW_SCALE, count, count_or_none, positive
 
 _HELP = """\
 Records what a Caffe network computes on pictures: a file that a port can be held against where neither Caffe nor the
@@ -57,6 +57,7 @@ def add_pictures(
     add("--mean", metavar="B,G,R", help="mean to subtract from each channel")
     add("--mean-file", metavar="FILE", help="mean picture to subtract (.binaryproto, .npy)")
     add("--scale", type=float, metavar="X", help="what values are multiplied by, after the mean")
+    add("--raw-scale", type=positive, metavar="X", help=RAW_SCALE)
     add("--channel-order", choices=("BGR", "RGB"), help="order in which the network reads colours (default: BGR)")
     add("--resize", type=count, metavar="N", help="bring pictures to N by N first, then cut out the middle")
     add("--crop", type=count, metavar="N", help="the middle that is cut out, N by N: the network's input")

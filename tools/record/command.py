@@ -100,9 +100,21 @@ def live_truth(port: Port, engine: Engine, arguments: argparse.Namespace, keep: 
     for line in remarks:
         note(line)
     labels = read_labels(arguments.labels) if arguments.labels else ()
+    return live(port, engine, pictures, asked_of(arguments), labels, arguments.batch, keep, sample)
+
+
+def asked_of(arguments: argparse.Namespace) -> Asked:
+    """Returns what the command line says of preprocessing. Raises Refused where it makes no sense."""
     mean, file = mean_of(arguments)
-    asked = Asked(mean, file, arguments.scale, arguments.channel_order, arguments.resize, arguments.crop)
-    return live(port, engine, pictures, asked, labels, arguments.batch, keep, sample)
+    return Asked(
+        mean,
+        file,
+        arguments.scale,
+        arguments.channel_order,
+        arguments.resize,
+        arguments.crop,
+        arguments.raw_scale,
+    )
 
 
 def mean_of(arguments: argparse.Namespace) -> tuple[np.ndarray | None, str]:

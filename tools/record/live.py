@@ -16,7 +16,7 @@ from graphs.layers.data import Input
 from tools.prefetch import prefetched
 from tools.record.engines import Engine
 from tools.record.pictures import PictureSource
-from tools.record.preprocessing import Asked, fed, settle
+from tools.record.preprocessing import Asked, array_notes, check_arrays, fed, settle
 from tools.recording import (
     SAMPLE,
     Broken,
@@ -205,13 +205,19 @@ def live(
     """Returns the truth of a network and pictures. The first ``whole_pictures`` are kept whole, all for None; ``batch``
     pictures are run at once, as many as fit for None.
 
-    Raises Refused where the network does not read pictures, or its preprocessing can't be honoured.
+    Raises Refused where the network does not read pictures, its preprocessing can't be honoured, or arrays can't be
+    what it is for.
     """
     from converter.manifest import manifest
 
     shape = picture_shape(open_inputs(port))
     preprocessing, preparation = settle(shape, manifest(port, {}).get("preprocessing", {}), _with_mean(asked, port))
+    arrays = {str(one.path): one.array for one in pictures if one.array is not None}
+    remarks = check_arrays(arrays, asked, preprocessing.mean, preprocessing.scale)
+    remarks += array_notes(arrays, asked, preprocessing)
+    pictures = tuple(replace(one, raw_scale=asked.raw_scale or 1.0) for one in pictures)
     facts = facts_of(port, engine, preprocessing, labels)
+    facts = replace(facts, notes=(*facts.notes, *remarks))
     fixed = max(shape[0], 0)
     batch = fixed or batch or max(1, min(BATCH, MOST_BYTES // (8 * values_per_picture(port))))
     spans = spans_of(len(pictures), batch, len(pictures) if whole_pictures is None else whole_pictures)

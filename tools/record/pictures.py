@@ -22,12 +22,14 @@ ARRAYS = (".npy", ".npz")
 
 @dataclass(frozen=True, eq=False)
 class PictureSource:
-    """A picture that can be read: a file, or row ``row`` of an array (N, C, H, W)."""
+    """A picture that can be read: a file, or row ``row`` of an array (N, C, H, W), whose floats are multiplied by
+    ``raw_scale``."""
 
     name: str
     path: Path
     array: np.ndarray | None = None
     row: int = 0
+    raw_scale: float = 1.0
 
     def read(self, channels: int, size: tuple[int, int]) -> tuple[np.ndarray, str]:
         """Returns the picture in ``size`` (height, width), (H, W, C) uint8 or an array's own numbers, and the digest of
@@ -37,6 +39,8 @@ class PictureSource:
             if len(values) != channels:
                 raise Refused(f"has {len(values)} channels, the network's input {channels}")
             digest = hashlib.sha256(values.tobytes()).hexdigest()
+            if self.raw_scale != 1 and values.dtype.kind == "f":
+                values = values.astype(np.float32) * np.float32(self.raw_scale)
             return resized(np.moveaxis(values, 0, -1), size), digest
         try:
             data = self.path.read_bytes()

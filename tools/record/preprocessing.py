@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from graphs.value_range import check_range
 from tools.pictures import Preparation, prepare
 from tools.recording import Preprocessing
 from weights import Refused, Shape
@@ -15,7 +16,8 @@ from weights import Refused, Shape
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """What the command line says of preprocessing; None where it is silent. ``mean`` is (C,) or (C, H, W)."""
+    """What the command line says of preprocessing; None where it is silent. ``mean`` is (C,) or (C, H, W);
+    ``raw_scale`` is what the floats of arrays are multiplied by before all else, as Caffe's own tools call it."""
 
     mean: np.ndarray | None = None
     mean_file: str = ""
@@ -23,6 +25,7 @@ class Asked:
     channel_order: str | None = None
     resize: int | None = None
     crop: int | None = None
+    raw_scale: float | None = None
 
     @property
     def is_silent(self) -> bool:
@@ -52,6 +55,38 @@ def settle(shape: Shape, stated: Mapping[str, Any], asked: Asked) -> tuple[Prepr
         order, mean, float(preparation.scale), preparation.resize, file,
         stated_by if asked.is_silent else "the command line",
     ), preparation  # fmt: skip
+
+
+def check_arrays(arrays: Mapping[str, np.ndarray], asked: Asked, mean: np.ndarray, scale: float) -> tuple[str, ...]:
+    """Returns notes on arrays of pictures, by their names, that ``mean`` and ``scale`` are about to be applied to.
+
+    Raises Refused with each whose floats stay within 1 where values of 0 to 255 are expected and ``asked`` does not
+    say by ``raw_scale`` what they are.
+    """
+    floats = {name: array for name, array in arrays.items() if array.dtype.kind == "f"}
+    if asked.raw_scale is not None:
+        return () if floats else ("--raw-scale has no effect: it is for arrays of floats, and there are none",)
+    notes: list[str] = []
+    problems: list[str] = []
+    for name, array in floats.items():
+        try:
+            notes += check_range(name, array, mean, scale)
+        except Refused as refused:
+            problems += refused.reasons
+    if problems:
+        raise Refused(*problems)
+    return tuple(notes)
+
+
+def array_notes(arrays: Mapping[str, np.ndarray], asked: Asked, preprocessing: Preprocessing) -> tuple[str, ...]:
+    """Returns what a recording says of how arrays are taken: nothing in them tells it."""
+    notes = []
+    if asked.raw_scale is not None and any(array.dtype.kind == "f" for array in arrays.values()):
+        notes.append(f"floats of arrays are multiplied by {asked.raw_scale:g} first, as --raw-scale says")
+    if arrays and preprocessing.channel_order:
+        turned = "" if preprocessing.channel_order == "BGR" else f", and turned to {preprocessing.channel_order}"
+        notes.append(f"channels of arrays are taken for BGR{turned}")
+    return tuple(notes)
 
 
 def fed(pictures: list[np.ndarray], preprocessing: Preprocessing, height: int, width: int) -> np.ndarray:

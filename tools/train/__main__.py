@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converter.exit_code import exit_code
+from tools.arguments import RAW_SCALE, positive
 from tools.training.cluster import add_devices
 
 _HELP = """\
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
         "class, or arrays (x.npy, y.npy), here or at s3://, gs://; prepared as the data layer says")  # fmt: skip
     add("--test-images", action="append", default=[], metavar="PLACE", help="likewise, for the test nets")
     add("--resize", type=int, metavar="N", help="bring pictures to N by N before they are cropped")
+    add("--raw-scale", type=positive, metavar="X", help=RAW_SCALE)
     add("--shuffle", action="store_true", help="draw a new order of the pictures for each epoch; without it a list's "
         "order counts, as in Caffe, and folders are shuffled")  # fmt: skip
     add(

@@ -105,7 +105,7 @@ class Fed:
             raise Refused(f"{definition.source}: is {which}; say {self.options[0]} or {self.options[1]}")
         if self.images is not None:
             net = read_net(definition, shapes, arguments.allow)
-            chosen = Chosen(self.images, arguments.resize, arguments.shuffle, arguments.max_bad)
+            chosen = Chosen(self.images, arguments.resize, arguments.shuffle, arguments.max_bad, arguments.raw_scale)
             pictures, told = read_pictures(net, chosen, solver.path, seed)
             notes([*net.notes, *told])
             return net, pictures

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from converter.read_weights import read_weights
 from converter.rules import State, runs
 from converter.sources import DEFINITION, Source, is_mean, recognise
 from converter.upgrade import upgrade
-from graphs.fillers import filled
+from graphs.fillers import begins_at_zero, drawn, filled
 from graphs.layers.bn import BN
 from graphs.layers.data import Input
 from graphs.names import Names, name_values
@@ -142,6 +142,7 @@ def first_values(nets: Sequence[Net], weights: Sequence[str], seed: int) -> Firs
         except Refused as refused:
             raise refused.within(net.definition.source) from refused
     notes: dict[str, None] = {}
+    loaded: set[str] = set()
     for file in weights:
         source = _weights_source(file)
         for net in nets:
@@ -153,11 +154,22 @@ def first_values(nets: Sequence[Net], weights: Sequence[str], seed: int) -> Firs
                 raise refused if file in str(refused) else refused.within(file) from refused
             kept = {name for layer in absent for name in _variables(net, layer)}
             parameters.update((name, one) for name, one in bound.parameters.items() if name not in kept)
+            loaded |= bound.parameters.keys() - kept
             if net is nets[0]:
                 if bound.parameters and kept >= set(bound.parameters):
                     raise Refused(f"{file}: has weights of none of the layers of {net.definition.source}")
                 notes.update(dict.fromkeys(_told(file, bound.notes, absent)))
-    return First(parameters, tuple(notes))
+    return First(parameters, (*notes, *_zeros(nets[0], loaded)))
+
+
+def _zeros(net: Net, loaded: Collection[str]) -> Iterator[str]:
+    """Yields a line for each layer whose weights begin at 0, as Caffe has it where no filler is stated."""
+    for layer, variables in zip(net.shapes, net.names.variables):
+        zero = [spec for spec, name in zip(layer.parameters, variables) if begins_at_zero(spec) and name not in loaded]
+        if zero:
+            why = "as its filler says" if drawn(zero[0]) is zero[0] else "as in Caffe where no filler is stated"
+            said = f"its {zero[0].name} begin at 0, {why}; behind a ReLU they stay 0"
+            yield f"{net.definition.source}: {layer.node}: {said}"
 
 
 def _weights_source(file: str) -> Source:

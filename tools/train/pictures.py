@@ -16,8 +16,8 @@ from converter.mean import read_mean
 from converter.sources import recognise
 from graphs.layers.data import Input, Transform
 from graphs.tensorflow1 import tensorflow1
-from tools.dataset import Examples, Faults, Preparation, batches, prepare, read_examples
-from tools.record.preprocessing import Asked
+from tools.dataset import Examples, Faults, Preparation, arrays_of, batches, order_notes, prepare, read_examples
+from tools.record.preprocessing import Asked, check_arrays
 from tools.train.arrays import label_ranges
 from tools.train.nets import Net
 from tools.train.solver import located
@@ -83,12 +83,14 @@ class Pictures:
 @dataclass(frozen=True)
 class Chosen:
     """What the command line says of pictures: where they are, the size that they are brought to, whether to draw a new
-    order for each epoch, and how many that can't be read are passed over."""
+    order for each epoch, how many that can't be read are passed over, and what the floats of arrays are multiplied
+    by."""
 
     place: str
     resize: int | None = None
     shuffle: bool = False
     max_bad: int = 0
+    raw_scale: float | None = None
 
 
 def read_pictures(net: Net, chosen: Chosen, solver: Path, seed: int) -> tuple[Pictures, list[str]]:
@@ -108,8 +110,15 @@ def read_pictures(net: Net, chosen: Chosen, solver: Path, seed: int) -> tuple[Pi
     preparation = _preparation(net, net.inputs[pictures], transform, chosen, solver)
     if image and image.new_height and image.new_width and not chosen.resize:
         preparation = replace(preparation, resize=(image.new_height, image.new_width))
+    asked = Asked(raw_scale=chosen.raw_scale)
+    remarks = check_arrays(arrays_of(examples), asked, preparation.mean, preparation.scale)
     faults = Faults(chosen.max_bad)
-    notes = [*examples.notes, *_notes(net, layer, transform, chosen, is_training, shuffled)]
+    notes = [
+        *remarks,
+        *order_notes(arrays_of(examples), preparation),
+        *examples.notes,
+        *_notes(net, layer, transform, chosen, is_training, shuffled),
+    ]
     shown = Pictures(
         examples, preparation, net.batch, pictures, labels, is_training, is_training and shuffled, seed, faults
     )
@@ -153,7 +162,8 @@ def _preparation(net: Net, shape: Shape, transform: Transform, chosen: Chosen, s
         except Refused as refused:
             raise refused.within(f"{net.definition.source}: mean_file") from refused
     try:
-        made = prepare(shape, stated, Asked(mean=mean, mean_file=transform.mean_file, resize=chosen.resize))
+        asked = Asked(mean, transform.mean_file, resize=chosen.resize, raw_scale=chosen.raw_scale)
+        made = prepare(shape, stated, asked)
     except Refused as refused:
         raise refused.within(net.definition.source) from refused
     is_as_it_is = transform.crop_size and mean is None and not chosen.resize  # as Caffe crops what lies in its source

@@ -106,7 +106,8 @@ def _factor(tf: Any, solver: Solver, slopes: Sequence[Tensor]) -> Tensor | None:
     Caffe holds against the sum over iter_size), divided by iter_size; None for 1."""
     if solver.clip_gradients < 0:
         return None if solver.iter_size == 1 else tf.constant(1 / solver.iter_size, tf.float32)
-    norm = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(slope)) for slope in slopes]))
+    # Not tf.add_n, whose order follows which of them is ready first.
+    norm = tf.sqrt(tf.reduce_sum(tf.stack([tf.reduce_sum(tf.square(slope)) for slope in slopes])))
     longest = tf.constant(solver.clip_gradients, tf.float32)
     clipped = tf.where(tf.greater(norm, longest), tf.divide(longest, norm), tf.ones_like(norm))
     return tf.divide(clipped, float(solver.iter_size))

@@ -114,7 +114,8 @@ def _total_loss(tf: Any, emitted: list[Emitted]) -> Tensor | None:
         for top, weight in zip(one.tops, loss_weights(one.layer.node))
         if weight
     ]
-    return tf.add_n(parts) if parts else None
+    # Not tf.add_n, whose order follows which of them is ready first.
+    return tf.reduce_sum(tf.stack(parts)) if len(parts) > 1 else parts[0] if parts else None
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,20 @@ def test_data_comes_again_after_its_last_pass_and_that_is_said(train, capsys):
     assert equal(final("short.caffemodel"), final("long.caffemodel"))
 
 
+def test_weights_that_begin_at_zero_are_said(train, capsys):
+    """Caffe trains a definition without fillers from zeros, and so does the port."""
+    bare = train.net.replace('weight_filler { type: "xavier" }', "")
+    zero = train.net.replace('weight_filler { type: "xavier" }', 'weight_filler { type: "constant" }')
+    for net, why in ((bare, "as in Caffe where no filler is stated"), (zero, "as its filler says")):
+        train.write(net=net, base=train.solver.replace("max_iter: 12", "max_iter: 0"))
+        assert train("-o", "first.caffemodel") == 0
+        said = f"its weights begin at 0, {why}; behind a ReLU they stay 0"
+        assert f"note: net.prototxt: layer 'fc' (InnerProduct): {said}" in capsys.readouterr().err.splitlines()
+        assert not convert("net.prototxt", "first.caffemodel", phase="TRAIN").parameters["fc/weights"].caffe.any()
+    assert train("--weights", "first.caffemodel") == 0
+    assert "begin at 0" not in capsys.readouterr().err
+
+
 def test_layers_without_weights_in_the_file_keep_their_fillers(train, capsys):
     assert train("-o", "first.caffemodel") == 0
     train.write(net=train.net.replace('"fc"', '"fc_new"'), base=train.solver.replace("max_iter: 12", "max_iter: 0"))

@@ -35,10 +35,13 @@ def network(text: str) -> Network:
     return describe(upgrade(parse_prototxt(text)), Request(State("TRAIN"))).network
 
 
-def free_port() -> str:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{one.getsockname()[1]}"
+def free_ports() -> tuple[str, str]:
+    """Returns two places to listen at: different ones, as both are taken before either is given back."""
+    with socket.socket() as one, socket.socket() as other:
+        for each in (one, other):
+            each.bind(("127.0.0.1", 0))
+        first, second = (f"127.0.0.1:{each.getsockname()[1]}" for each in (one, other))
+        return first, second
 
 
 @pytest.mark.slow
@@ -46,7 +49,7 @@ def test_two_processes_train_as_one_does(root, tmp_path):
     folder = root / "tests" / "golden_training" / "sgd_step"
     argv = [sys.executable, "-m", "tools.train", "--solver", "solver.prototxt", "--weights", "initial.caffemodel",
             "--data", "run.npz"]  # fmt: skip
-    cluster = ["--cluster", f"{free_port()},{free_port()}"]
+    cluster = ["--cluster", ",".join(free_ports())]
     start = {"cwd": folder, "env": {**os.environ, "PYTHONPATH": str(root)}, "stderr": subprocess.PIPE, "text": True}
     lending = subprocess.Popen([*argv, *cluster, "--task", "1"], stdout=subprocess.PIPE, **start)
     try:
@@ -152,7 +155,7 @@ def test_all_gpus_where_there_is_none():
 def test_machines_that_do_not_answer(monkeypatch):
     monkeypatch.setattr("tools.training.cluster.PATIENCE", 0.5)
     monkeypatch.setattr("tools.training.cluster.LOOKED_AFTER", 0.2)
-    hosts = (free_port(), free_port())
+    hosts = free_ports()
     tf = tensorflow1("the tests")
     with (
         pytest.raises(
@@ -161,6 +164,6 @@ def test_machines_that_do_not_answer(monkeypatch):
         session_on(Cluster(hosts, 0), False, tf.Graph()),
     ):
         pass
-    hosts = (free_port(), free_port())
+    hosts = free_ports()
     with pytest.raises(Refused, match=f"--cluster: {hosts[0]}, which leads, does not answer any more"):
         lend(Cluster(hosts, 1))
