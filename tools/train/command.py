@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,15 @@ from converter.command import describe_file, input_shape
 from converter.outputs import check
 from graphs.tensorflow1 import tensorflow1
 from tools.train.arrays import Arrays, check_arrays, read_arrays
+from tools.train.building import RANDOM_SEED, Source, build_training
 from tools.train.nets import Net, final_port, first_values, read_net, trained_port
 from tools.train.pictures import Chosen, read_pictures
-from tools.train.reporting import bar, loss_log, say
-from tools.train.running import RANDOM_SEED, Source, Training, build_training
+from tools.train.reporting import bar, loss_log, note, say
+from tools.train.running import Training
 from tools.train.solver import Definition, Solver, read_solver
 from tools.training.cluster import first_of, lend, read_cluster, session_on
 from tools.training.snapshots import numbered, stored_value
 from weights import Refused
-from weights.refused import one_line
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -83,7 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
 def notes(lines: Sequence[str]) -> None:
     """Says lines on stderr."""
     for line in lines:
-        print(f"note: {one_line(line)}", file=sys.stderr)
+        note(line)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,11 @@ def say(text: str) -> None:
     print(one_line(text) if text.strip() == text else text, flush=True)
 
 
+def note(text: str) -> None:
+    """Says a line on stderr that is no error."""
+    print(f"note: {one_line(text)}", file=sys.stderr, flush=True)
+
+
 def scores(kind: str, weights: dict[str, float], values: Sequence[np.ndarray]) -> list[str]:
     """Returns Caffe's lines for a net's outputs; ``kind`` is Train or Test, ``weights`` blob -> loss weight in the
     order of ``values``."""
@@ -56,9 +61,12 @@ class Display:
         """Returns whether Caffe shows this iteration."""
         return bool(self.display) and iteration % self.display == 0
 
-    def lines(self, iteration: int, loss: float, rate: float, outputs: Sequence[np.ndarray]) -> Iterator[str]:
-        """Takes note of an iteration, and yields the lines that it is due."""
+    def add(self, loss: float) -> None:
+        """Takes note of an iteration's loss."""
         self.losses.append(loss)
+
+    def lines(self, iteration: int, rate: float, outputs: Sequence[np.ndarray]) -> Iterator[str]:
+        """Yields the lines that an iteration whose loss was added is due."""
         if not self.is_due(iteration):
             return
         now = time.monotonic()
