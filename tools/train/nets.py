@@ -57,7 +57,7 @@ def read_net(definition: Definition, known: Mapping[str, Shape], allow: Collecti
     data layers that don't say theirs. Raises Refused with every reason why it can't be trained."""
     try:
         message = upgrade(definition.message)
-        running = tuple(layer for layer in message.layer if runs(layer, definition.state))
+        running = _running(message, definition.state)
         given = {blob: known[blob] for blob in _unsaid(running) if blob in known}
         described = describe(message, Request(definition.state, given, frozenset(allow)))
         shapes = infer(described.network)
@@ -68,6 +68,18 @@ def read_net(definition: Definition, known: Mapping[str, Shape], allow: Collecti
     outputs = _unread(described.network, {layer.name for layer in running})
     notes = tuple(f"{definition.source}: {note}" for note in described.notes)
     return Net(definition, running, described.network, shapes, name_values(shapes), outputs, notes)
+
+
+def _running(message: NetParameter, state: State) -> tuple[LayerParameter, ...]:
+    return tuple(layer for layer in message.layer if runs(layer, state))
+
+
+def data_layers(definition: Definition) -> list[LayerParameter]:
+    """Returns the layers that feed a network, in today's spelling. Raises Refused where it can't be read."""
+    try:
+        return [one for one in _running(upgrade(definition.message), definition.state) if one.type in DATA_LAYERS]
+    except Refused as refused:
+        raise refused.within(definition.source) from refused
 
 
 def _unsaid(layers: Sequence[LayerParameter]) -> list[str]:

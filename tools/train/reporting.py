@@ -6,7 +6,7 @@ import csv
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +26,10 @@ def say(text: str) -> None:
     print(one_line(text) if text.strip() == text else text, flush=True)
 
 
-def note(text: str) -> None:
-    """Says a line on stderr that is no error."""
-    print(f"note: {one_line(text)}", file=sys.stderr, flush=True)
+def notes(lines: Iterable[str]) -> None:
+    """Says lines on stderr that are no errors."""
+    for line in lines:
+        print(f"note: {one_line(line)}", file=sys.stderr, flush=True)
 
 
 def scores(kind: str, weights: dict[str, float], values: Sequence[np.ndarray]) -> list[str]:

@@ -18,7 +18,7 @@ from tools.prefetch import prefetched
 from tools.train.building import ITERATION, PLATEAU, RANDOM_SEED, Built, Source
 from tools.train.nets import First, Net, output_weights, trained_port
 from tools.train.rates import Plateau
-from tools.train.reporting import Display, LossLog, note, say, scores
+from tools.train.reporting import Display, LossLog, notes, say, scores
 from tools.train.solver import Solver
 from tools.train.step import Done
 from tools.training.finite import first_not_finite
@@ -113,7 +113,7 @@ class Training:
         for place, (cut, count) in enumerate(zip(self.built.cut, done.cut)):
             if count and place not in self.noted:
                 self.noted.add(place)
-                note(f"{self.solver.path}: iteration {self.iteration}: {cut.told(count)}")
+                notes([f"{self.solver.path}: iteration {self.iteration}: {cut.told(count)}"])
 
     def _fed(self, net: Net, source: Source, start: int, stop: int) -> Any:
         """Yields what each pass is fed: its arrays and the seed of what it draws."""

@@ -34,12 +34,13 @@ _OF_RULES = ("momentum", "momentum2", "rms_decay", "delta")
 
 @dataclass(frozen=True, eq=False)
 class Definition:
-    """A network's definition as the solver gives it: what to call it in messages, its message, as it is spelled, and
-    the state in which it runs."""
+    """A network's definition as the solver gives it: what to call it in messages, its message, as it is spelled, the
+    state in which it runs, and the file that it stands in."""
 
     source: str
     message: NetParameter
     state: State
+    path: Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,15 +134,15 @@ def _text(path: Path) -> str:
         raise Refused(error.strerror or str(error)) from error
 
 
-def located(name: str, beside: Path) -> tuple[Path, bool]:
-    """Returns where the file ``name`` is, and whether it was found beside the solver at ``beside`` rather than from the
-    working directory. Raises Refused where it is at neither."""
+def located(name: str, beside: Path, what: str = "the solver") -> tuple[Path, bool]:
+    """Returns where the file ``name`` is, and whether it was found beside the file at ``beside``, which is ``what``,
+    rather than from the working directory. Raises Refused where it is at neither."""
     if Path(name).exists():
         return Path(name), False
     near = beside.parent / name
     if near.exists():
         return near, True
-    raise Refused(f"'{name}' is neither in the working directory nor beside the solver, {near}")
+    raise Refused(f"'{name}' is neither in the working directory nor beside {what}, {near}")
 
 
 class _Reader:
@@ -206,7 +207,8 @@ class _Reader:
         whole.MergeFrom(message.state)
         whole.MergeFrom(state)
         source = value if isinstance(value, str) else f"{self.path} ({field})"
-        return Definition(source, message, State(Phase.Name(whole.phase), whole.level, tuple(whole.stage)))
+        path = located(value, self.path)[0] if isinstance(value, str) else self.path
+        return Definition(source, message, State(Phase.Name(whole.phase), whole.level, tuple(whole.stage)), path)
 
     def _named(self, field: str, name: str) -> NetParameter | None:
         if name not in self.named:

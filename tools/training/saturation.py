@@ -11,7 +11,6 @@ from graphs.layers.loss import SMALLEST, SMALLEST_LOGGED, label_vector, rows, sc
 from graphs.network import Node
 from tools.training.trainable import Trainable, loss_weights
 
-
 _CUTS = {
     "SoftmaxWithLoss": SMALLEST,
     "InfogainLoss": SMALLEST_LOGGED,

@@ -204,6 +204,93 @@ def test_a_rate_that_explodes_stops_it_with_all_weights_still_finite(train, refu
     assert all(np.isfinite(array).all() for array in final(f"{kept}.caffemodel").values())
 
 
+INPUTS = (
+    'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 6 dim: 4 } } }'
+    'layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 6 } } }'
+)
+
+
+def test_a_parameter_that_is_no_number_stops_it_though_the_loss_is_one(train, refused):
+    """Behind a Sigmoid, weights of minus infinity leave loss and gradients 0."""
+    net = (
+        f"{INPUTS}"
+        'layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" param { } param { lr_mult: 0 } '
+        'inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }'
+        'layer { name: "sigmoid" type: "Sigmoid" bottom: "fc" top: "sigmoid" }'
+        'layer { name: "sum" type: "Reduction" bottom: "sigmoid" top: "sum" loss_weight: 100 }'
+    )
+    data = np.abs(train.arrays["data"][:, :, 0, :4, 0]) + 1
+    train.write("snapshot: 5", net=net, base=train.solver.replace("base_lr: 0.01", "base_lr: 3e38"), data=data)
+    assert refused("--log", "loss.csv", "-o", "final.caffemodel") == [
+        "solver.prototxt: iteration 0: its update left values in 'fc/weights' that are no finite numbers; no snapshot "
+        "was written yet"
+    ]
+    assert not (train.folder / "final.caffemodel").exists()
+    assert len(rows(train.folder / "loss.csv")) == 2  # and a loss of 0 was not told
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ('type: "SoftmaxWithLoss"', r"layer 'loss' \(SoftmaxWithLoss\): its softmax gives \d labels? a probability "
+         r"below 1.2e-38; each counts 87.3365, however wrong. A loss that stays there does not show how far training "
+         r"diverges: try a lower base_lr or clip_gradients, or look at the data's scale"),
+        ('type: "MultinomialLogisticLoss"', r"layer 'loss' \(MultinomialLogisticLoss\): its softmax gives \d labels? a "
+         r"probability below 1e-20; each counts 46.0517, however wrong. .*"),
+    ],
+)  # fmt: skip
+def test_labels_that_the_loss_cuts_off_are_said_once(loss, said, train, capsys):
+    wrong = train.arrays["data"][:, :, :1, :1, :1] * np.float32(1e4)
+    logits = np.concatenate([wrong, -wrong, wrong * 2, -wrong * 2], axis=2).reshape(12, 6, 4)
+    scores = "fc" if "With" in loss else "soft"
+    softmax = 'layer { name: "soft" type: "Softmax" bottom: "fc" top: "soft" }'
+    net = (
+        f"{INPUTS}"
+        'layer { name: "fc" type: "Scale" bottom: "data" top: "fc" }'
+        f'{softmax} layer {{ name: "loss" {loss} bottom: "{scores}" bottom: "label" top: "loss" }}'
+    )
+    train.write(net=net, base=train.solver.replace("0.01", "1e-9"), data=logits)
+    assert train() == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "however wrong" in line]
+    assert len(lines) == 1
+    assert re.fullmatch(rf"note: solver.prototxt: iteration 0: {said}", lines[0])
+    train.write(net=net, base=train.solver.replace("0.01", "1e-9"), data=logits / 1e4)
+    assert train() == 0
+    assert "however wrong" not in capsys.readouterr().err
+
+
+def test_a_plateau_lowers_the_rate_of_the_very_iteration_whose_loss_says_so_and_goes_on_from_a_snapshot(train):
+    base = (
+        train.solver.replace('"fixed"', '"plateau"') + "gamma: 0.5 plateau_winsize: 2 plateau_winsize: 1 snapshot: 5\n"
+    )
+    train.write("iter_size: 2 momentum: 0.9", base=base)
+    assert train("--log", "whole.csv", "-o", "whole.caffemodel") == 0
+    whole = rows(train.folder / "whole.csv")
+    least, event, steps = np.inf, 0, 0
+    for row in whole[1:]:
+        at, loss, rate = (float(one) for one in row.split(","))
+        if loss < least:
+            least, event = loss, at
+        if steps < 2 and at >= event + (2, 1)[steps]:
+            steps, event = steps + 1, at
+        assert rate == pytest.approx(0.01 * 0.5**steps, rel=1e-6)
+    assert steps == 2
+    assert train("--snapshot", "small_iter_5.ckpt", "--log", "rest.csv", "-o", "rest.caffemodel") == 0
+    assert rows(train.folder / "rest.csv")[1:] == whole[6:]
+    assert equal(final("whole.caffemodel"), final("rest.caffemodel"))
+
+
+def test_a_rate_that_waits_for_the_loss_updates_as_one_that_does_not(train):
+    train.write("momentum: 0.9 weight_decay: 0.01 clip_gradients: 0.5")
+    assert train("-o", "fixed.caffemodel", "--log", "fixed.csv") == 0
+    train.write(
+        "momentum: 0.9 weight_decay: 0.01 clip_gradients: 0.5", base=train.solver.replace('"fixed"', '"plateau"')
+    )
+    assert train("-o", "plateau.caffemodel", "--log", "plateau.csv") == 0
+    assert rows(train.folder / "plateau.csv") == rows(train.folder / "fixed.csv")
+    assert equal(final("fixed.caffemodel"), final("plateau.caffemodel"))
+
+
 @pytest.mark.parametrize("iter_size", [1, 2])
 def test_no_snapshot_where_none_was_written(train, refused, iter_size):
     data = train.arrays["data"].copy()
