@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from google.protobuf.message import Message
+
 from converter.caffe_pb2 import LayerParameter, NetParameter, Phase
 from converter.data_layers import DATA_LAYERS, input_shapes
 from converter.fields import arguments, set_fields, unknown_fields
@@ -129,7 +131,7 @@ class _Reader:
             raise Refused(*problems)
         if definition is Input:
             values["shape"] = self._shapes(layer, values.get("shape", ()))
-        specs = tuple(ParamSpec(spec.name, spec.lr_mult, spec.decay_mult) for spec in layer.param)
+        specs = tuple(_spec(spec) for spec in layer.param)
         tops = tuple(layer.top) or ((layer.name,) if definition.automatic_top else ())
         if layer.propagate_down and len(layer.propagate_down) != len(layer.bottom):
             counts = f"{len(layer.propagate_down)} values for {len(layer.bottom)} bottoms"
@@ -150,6 +152,10 @@ class _Reader:
             hint = f"--input-shape {layer.top[0]}={spelled}"
             self.notes.append(f"layer '{layer.name}' ({layer.type}): {assumed}; say otherwise with {hint}")
         return shapes
+
+
+def _spec(spec: Message) -> ParamSpec:
+    return ParamSpec(**{field.name: value for field, value in spec.ListFields() if field.name != "share_mode"})
 
 
 def _given_inputs(nodes: list[Node], inputs: Mapping[str, Shape]) -> list[Node]:

@@ -17,11 +17,11 @@ LARGEST_BLOB = 2**31 - 1
 @dataclass(frozen=True)
 class ParamSpec:
     """Caffe's ``param { }``: the name under which a layer shares a parameter, or "", and what training multiplies the
-    learning rate and the weight decay by."""
+    learning rate and the weight decay by; None where it does not say, which leaves it to the layers it shares with."""
 
     name: str = ""
-    lr_mult: float = 1.0
-    decay_mult: float = 1.0
+    lr_mult: float | None = None
+    decay_mult: float | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tools.train.step import Step, build_step
 from tools.training.saturation import Cut, cut_labels
 from tools.training.snapshots import Checkpoints
 from tools.training.towers import add_towers
-from tools.training.trainable import Trainable, add_network, clear, rates
+from tools.training.trainable import Trainable, add_network, clear, frozen_in_part, rates
 from weights import Refused, Shape
 
 ITERATION, RANDOM_SEED = "global_step", "random_seed"
@@ -73,6 +73,9 @@ def build_training(
         trained = add_towers(tf, net.network, net.names, devices, seed, net.definition.source)
     else:
         trained = add_network(tf, net.network, net.shapes, net.names, seed=seed)
+    unclipped = frozen_in_part(net.shapes, net.names) if solver.clip_gradients >= 0 else {}
+    if unclipped:
+        raise Refused(*(f"{net.definition.source}: {told}" for told in unclipped.values()))
     cut = tuple(cut_labels(tf, trained))
     step = build_step(tf, session, solver, trained, rates(net.shapes, net.names), net.outputs, seed, cut)
     variables = dict(trained.variables)
