@@ -46,7 +46,7 @@ class Arrays:
 def in_graph_layout(array: np.ndarray) -> np.ndarray:
     """Returns a blob in Caffe's layout as TensorFlow's: float32, channels last from rank 4 on."""
     moved = np.moveaxis(array, 1, -1) if array.ndim >= 4 else array
-    return np.ascontiguousarray(moved, np.float32)
+    return np.asarray(moved, np.float32, order="C")  # which leaves a scalar one
 
 
 def read_arrays(path: Path) -> Arrays:
