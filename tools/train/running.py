@@ -26,11 +26,15 @@ from tools.training.trainable import assign
 from weights import Refused
 from weights.hdf5 import write_hdf5
 
+CHECKED = 50
+"""Iterations after which parameters are looked at, where none is shown: a look takes a hundredth of a large step."""
+
 
 @dataclass(eq=False)
 class Training:
-    """A training under way. ``iteration`` counts the updates; ``last_snapshot`` is the newest good one; ``noted`` are
-    the losses of which it was said that they cut labels off."""
+    """A training under way. ``iteration`` counts the updates; ``last_snapshot`` is the newest good one;
+    ``checked_at`` the last iteration before which all parameters were finite; ``noted`` are the losses of which it was
+    said that they cut labels off."""
 
     solver: Solver
     net: Net
@@ -41,6 +45,7 @@ class Training:
     last_snapshot: Path | None = None
     plateau: Plateau = field(default_factory=Plateau)
     saved_at: int = field(default=-1, init=False)
+    checked_at: int = field(default=0, init=False)
     noted: set[int] = field(default_factory=set, init=False)
 
     def begin(self, first: First) -> None:
@@ -59,7 +64,7 @@ class Training:
         if self.solver.policy.follows_loss:
             least, last, steps = (found[name] for name in PLATEAU)
             self.plateau = Plateau(float(least), int(last), int(steps))
-        self.saved_at = self.iteration
+        self.saved_at = self.checked_at = self.iteration
 
     def run(self, log: LossLog | None, moved: Callable[[], None]) -> bool:
         """Trains until ``max_iter``; returns False where the user asked it to stop before, after a snapshot. Raises
@@ -71,6 +76,8 @@ class Training:
         fed = self._fed(self.net, self.source, first, end + is_shown_at_end)
         with _interrupted() as is_interrupted:
             while self.iteration < solver.max_iter:
+                if display.is_due(self.iteration) or self.iteration >= self.checked_at + CHECKED:
+                    self._check_parameters()
                 self._test_where_due()
                 rate = solver.policy.rate(self.iteration, self.plateau.steps)
                 done = self.built.step(fed, count, self._corrected(rate), display.is_due(self.iteration))
@@ -175,8 +182,18 @@ class Training:
     def _check_parameters(self) -> None:
         broken = self.built.checkpoints.not_finite()
         if broken:
-            left = f"its update left values in '{broken}' that are no finite numbers"
-            raise Refused(f"{self.solver.path}: iteration {self.iteration - 1}: {left}; {self._kept()}")
+            raise self._broken(broken)
+        self.checked_at = self.iteration
+
+    def _broken(self, name: str) -> Refused:
+        """Returns what to say of a parameter that an update since the last look left no finite number."""
+        last = self.iteration - 1
+        when = (
+            f"iteration {last}: its update"
+            if self.checked_at >= last
+            else f"iteration {last}: this update or one of the {last - self.checked_at} before"
+        )
+        return Refused(f"{self.solver.path}: {when} left values in '{name}' that are no finite numbers; {self._kept()}")
 
     def _refusal(self, done: Done) -> Refused:
         """Returns what to say where a pass gave a loss or a gradient that is no finite number, or began with such a
@@ -185,8 +202,7 @@ class Training:
         feeds = dict(zip([*built.trained.inputs.values(), built.seed], done.fed))
         found = first_not_finite(built.tf, built.session, built.trained, feeds)
         if found is not None and found.parameter:
-            where = f"its update left values in '{found.parameter}' that are no finite numbers"
-            return Refused(f"{self.solver.path}: iteration {self.iteration - 1}: {where}; {self._kept()}")
+            return self._broken(found.parameter)
         what = f"the loss is {loss:g}" if not np.isfinite(loss) else f"a gradient is no finite number (loss {loss:g})"
         where = f", {found}" if found else ""
         said = f"{self.solver.path}: iteration {self.iteration}: {what}{where}; stopped before its update"

@@ -30,9 +30,9 @@ def gradients(tf: Any, trained: Trainable, names: Sequence[str]) -> dict[str, Te
 
 @dataclass(frozen=True)
 class Done:
-    """What an iteration gave: the loss of each of its passes, up to the first at which the loss, a gradient or a
-    parameter was no finite number (``is_finite`` is False then, and nothing was changed); what the last pass was
-    fed, its outputs, where asked for, and how many labels each loss cut off in all passes."""
+    """What an iteration gave: the loss of each of its passes, up to the first at which the loss or a gradient was no
+    finite number (``is_finite`` is False then, and nothing was changed); what the last pass was fed, its outputs, where
+    asked for, and how many labels each loss cut off in all passes."""
 
     losses: tuple[float, ...]
     is_finite: bool
@@ -150,8 +150,7 @@ def build_step(
             cleared = [one.assign(tf.zeros_like(one)) for one in sums.values()]
         return tf.group(*changes, *cleared)
 
-    changed = [variable for name, variable in trained.variables.items() if name in learned or name in trained.passed]
-    is_finite = all_finite(tf, [trained.loss, *slopes.values(), *changed])
+    is_finite = all_finite(tf, [trained.loss, *slopes.values()])
     fed = [*trained.inputs.values(), seed]
     counts = tuple(one.count for one in cut)
     shown = tuple(trained.blobs[blob] for blob in outputs)
