@@ -23,6 +23,7 @@ from graphs.layers.data import Input
 from graphs.names import Names, name_values
 from graphs.network import Network, Shapes, infer
 from tools.train.solver import Definition
+from tools.training.overwritten import overwritten, without_gradient
 from tools.training.trainable import loss_weights
 from weights import Parameter, Refused, Shape
 from weights.stored import Stored
@@ -62,7 +63,7 @@ def read_net(definition: Definition, known: Mapping[str, Shape], allow: Collecti
         described = describe(message, Request(definition.state, given, frozenset(allow)))
         shapes = infer(described.network)
         if definition.state.phase == "TRAIN":
-            _check_trainable(described.network)
+            _check_trainable(shapes)
     except Refused as refused:
         raise refused.within(definition.source) from refused
     outputs = _unread(described.network, {layer.name for layer in running})
@@ -97,18 +98,24 @@ def _unsaid(layers: Sequence[LayerParameter]) -> list[str]:
     return blobs
 
 
-def _check_trainable(network: Network) -> None:
+def _check_trainable(shapes: Shapes) -> None:
     problems = []
-    for node in network.nodes:
+    nodes = [layer.node for layer in shapes]
+    for node in nodes:
         if isinstance(node.layer, BN) and not node.layer.frozen:
             problems.append(
                 f"{node}: how a fork's BN follows its statistics in training is not known; say frozen: true"
             )
-        weights = loss_weights(node)
-        if node.layer.type == "Accuracy" and any(weights):
+        if node.layer.type == "Accuracy" and any(loss_weights(node)):
             problems.append(f"{node}: has a loss_weight, but no gradient; take it out")
-    if not any(any(loss_weights(node)) for node in network.nodes):
+    if not any(any(loss_weights(node)) for node in nodes):
         problems.append("no layer of it has a loss; end it in one, such as SoftmaxWithLoss")
+    problems += (
+        f"{node}: has no gradient, though layers that learn lie below it and a loss above; Caffe stops there too: say "
+        "propagate_down: false"
+        for node in without_gradient(shapes)
+    )
+    problems += map(str, overwritten(shapes))
     if problems:
         raise Refused(*problems)
 

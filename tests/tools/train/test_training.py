@@ -424,6 +424,21 @@ def test_a_net_without_a_loss_and_one_that_asks_for_what_has_no_gradient_are_ref
     assert refused() == ["net.prototxt: layer 'accuracy' (Accuracy): has a loss_weight, but no gradient; take it out"]
 
 
+def test_gradients_that_are_not_caffe_s_are_refused(train, refused):
+    train.write(net=train.net.replace('type: "ReLU"', 'type: "BNLL"'))
+    assert refused() == [
+        "net.prototxt: layer 'relu' (BNLL): Caffe's gradient reads 'bn', which it has itself overwritten in place by "
+        "then, and so is not the derivative; that is not repeated here: give the top of 'relu' a name of its own"
+    ]
+    train.write(
+        net=train.net.replace('type: "ReLU" bottom: "bn" top: "bn"', 'type: "Threshold" bottom: "bn" top: "bn"')
+    )
+    assert refused() == [
+        "net.prototxt: layer 'relu' (Threshold): has no gradient, though layers that learn lie below it and a loss "
+        "above; Caffe stops there too: say propagate_down: false"
+    ]
+
+
 def test_a_fork_s_statistics_that_would_have_to_follow_are_refused(train, refused):
     train.write(
         net=train.net.replace('type: "BatchNorm"', 'type: "BN"').replace(
