@@ -14,7 +14,8 @@ VIEWS = {"Concat", "Flatten", "Reshape", "Slice", "Split"}
 _NOTHING = {
     "Accuracy", "ArgMax", "BatchNorm", "BatchReindex", "Bias", "ContrastiveLoss", "Crop", "Dropout", "EuclideanLoss",
     "Filter", "HingeLoss", "Im2col", "InfogainLoss", "Input", "Interp", "Parameter", "Permute", "Pooling",
-    "ROIPooling", "ShuffleChannel", "SigmoidCrossEntropyLoss", "Silence", "SoftmaxWithLoss", "SPP", "Tile", "Upsample",
+    "ROIPooling", "ShuffleChannel", "SigmoidCrossEntropyLoss", "Silence", "SoftmaxWithLoss", "SPP", "Threshold", "Tile",
+    "Upsample",
     *VIEWS,
 }  # fmt: skip
 """Layers whose backward pass reads neither bottoms nor tops, or copies that they keep."""
