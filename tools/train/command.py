@@ -14,7 +14,7 @@ from converter.outputs import check
 from graphs.tensorflow1 import tensorflow1
 from tools.train.building import RANDOM_SEED, build_training
 from tools.train.feeding import fed, tests_fed
-from tools.train.nets import Net, final_port, first_values, trained_port
+from tools.train.nets import Net, final_port, first_values, sharing, trained_port
 from tools.train.reporting import bar, loss_log, notes, say
 from tools.train.running import Training
 from tools.train.solver import Solver, read_solver
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     resumed = _resumed(solver, arguments)
     seed = _seed(solver, resumed)
     net, source = fed(solver, arguments, seed)
-    tests = tests_fed(solver, arguments, seed)
+    tests = [(sharing(net, tested), of) for tested, of in tests_fed(solver, arguments, seed)]
     weights = [name for one in arguments.weights for name in one.split(",")] or list(solver.weights)
     if resumed is not None and arguments.weights:
         raise Refused("--weights: a snapshot has weights already; give one of them")

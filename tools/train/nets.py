@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +128,24 @@ def _unread(network: Network, names: Collection[str]) -> tuple[str, ...]:
             left -= set(node.bottoms)
             left |= set(node.tops)
     return tuple(sorted(left))
+
+
+def sharing(net: Net, tested: Net) -> Net:
+    """Returns a net to test with whose layers use the parameters of the layers of the same name in the training net,
+    one by one, whatever either calls them (Caffe's ShareTrainedLayersWith). Raises Refused where such a layer has not
+    as many."""
+    trained = {layer.node.name: variables for layer, variables in zip(net.shapes, net.names.variables)}
+    problems = []
+    variables = []
+    for layer, own in zip(tested.shapes, tested.names.variables):
+        of = trained.get(layer.node.name, own)
+        if len(of) != len(own):
+            counts = f"{len(own)} parameters, but {len(of)} in training"
+            problems.append(f"{tested.definition.source}: {layer.node}: has {counts}; Caffe shares none of them then")
+        variables.append(of)
+    if problems:
+        raise Refused(*problems)
+    return replace(tested, names=replace(tested.names, variables=tuple(variables)))
 
 
 def output_weights(net: Net) -> dict[str, float]:

@@ -27,6 +27,11 @@ def equal(one, other):
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
+INPUTS = (
+    'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 6 dim: 4 } } }'
+    'layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 6 } } }'
+)
+
 RULES = {
     "SGD": "momentum: 0.9",
     "RMSProp": "",
@@ -107,6 +112,30 @@ def test_test_nets_print_their_mean_outputs_as_caffe_does(train, capsys):
     assert [one[2] for one in found] == ["accuracy", "loss"]
     assert [one[4] is None for one in found] == [True, False]
     assert [float(one[3]) for one in found] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_test_net_uses_the_parameters_of_the_layers_of_the_same_name(train, capsys):
+    """Two layers that share a parameter in training only: Caffe's ShareTrainedLayersWith goes by layers."""
+    shared = (
+        f"{INPUTS}"
+        'layer { name: "a" type: "InnerProduct" bottom: "data" top: "a" param { name: "w" } param { name: "b" } '
+        'inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }'
+        'layer { name: "z" type: "InnerProduct" bottom: "a" top: "z" param { name: "w" } param { name: "b" } '
+        'inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }'
+        'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "z" bottom: "label" top: "loss" }'
+    )
+    (train.folder / "test.prototxt").write_text(re.sub(r'param { name: "[wb]" } ', "", shared))
+    data = train.arrays["data"][:, :, 0, :4, 0]
+    more = 'test_net: "test.prototxt" test_iter: 1 test_interval: 12 test_initialization: false snapshot: 12'
+    base = train.solver.replace('net: "net', 'train_net: "net').replace("0.01", "0.5")
+    train.write(more, net=shared, base=base, data=data)
+    train.save("test.npz", data=data[:1], label=train.arrays["label"][:1])
+    assert train("--test-data", "test.npz") == 0
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if "Test net output" in one]
+    port = convert("net.prototxt", "small_iter_12.caffemodel", phase="TRAIN")
+    fed = {"data": data[0], "label": train.arrays["label"][0]}
+    expected = run_reference(port.shapes, port.arrays(), fed)["loss", "loss"]
+    assert float(line.split()[6]) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_tests_can_wait_for_the_first_interval(train, capsys):
@@ -202,12 +231,6 @@ def test_a_rate_that_explodes_stops_it_with_all_weights_still_finite(train, refu
     )
     kept = re.search(r"the last good snapshot is (small_iter_\d+).ckpt$", said)[1]
     assert all(np.isfinite(array).all() for array in final(f"{kept}.caffemodel").values())
-
-
-INPUTS = (
-    'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 6 dim: 4 } } }'
-    'layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 6 } } }'
-)
 
 
 @pytest.mark.parametrize(
