@@ -47,8 +47,8 @@ def parser() -> argparse.ArgumentParser:
         "class, or arrays (x.npy, y.npy), here or at s3://, gs://; prepared as the data layer says")  # fmt: skip
     add("--test-images", action="append", default=[], metavar="PLACE", help="likewise, for the test nets")
     add("--resize", type=int, metavar="N", help="bring pictures to N by N before they are cropped")
-    add("--shuffle", action="store_true", help="draw a new order of the pictures or rows for each epoch; without it a list's "
-        "order counts, as in Caffe, and folders are shuffled")  # fmt: skip
+    add("--shuffle", action="store_true", help="draw a new order of the pictures or rows for each epoch; without it a "
+        "list's order counts, as in Caffe, and folders are shuffled")  # fmt: skip
     add(
         "--max-bad", type=int, default=0, metavar="N", help="pass over up to N pictures that can't be read (default: 0)"
     )

@@ -77,6 +77,9 @@ def test_fields_without_effect_are_said(field, read):
         ("min_lr: 0.5 power: 1", {"fixed": "poly"}, "min_lr is 0.5, above base_lr, 0.01; lr_policy 'poly' falls to it"),
         ("stagelr: 0.1 stagelr: 0.2 stageiter: 7", {"fixed": "multifixed"}, "has 2 values of stagelr and 1 of "
          "stageiter; lr_policy 'multifixed' wants one of each for each stage"),
+        ("warmup_iter: 5 momentum: 0.9", None, "warmup_iter: with type SGD and a momentum Intel's Caffe scales the "
+         "momentum too, by how the rate rises, which is not done here; to train without take warmup_iter or momentum "
+         "out"),
         ("local_lr_auto: true", None, "local_lr_auto is true: Intel's Caffe takes each parameter's rate from the norms "
          "of its values and gradients, which is not done here; to train without say false"),
         ("larc: true", None, "larc is true: NVIDIA's Caffe takes each parameter's rate from the norms of its values "
