@@ -251,8 +251,8 @@ class _Reader:
                 self._out_of_range(name, value, solver_type)
         if message.warmup_iter > 0 and solver_type == "SGD" and message.momentum:
             self.problems.append(
-                "warmup_iter: with type SGD and a momentum Intel's Caffe scales the momentum too, by how the rate rises, "
-                "which is not done here; to train without take warmup_iter or momentum out"
+                "warmup_iter: with type SGD and a momentum Intel's Caffe scales the momentum too, by how the rate "
+                "rises, which is not done here; to train without take warmup_iter or momentum out"
             )
         reads = (*definition.reads, "momentum")
         unread = (name for name in _OF_RULES if name not in reads and message.HasField(name))
