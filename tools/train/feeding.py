@@ -32,6 +32,7 @@ class Fed:
 
 def fed(solver: Solver, arguments: argparse.Namespace, seed: int) -> tuple[Net, Source]:
     """Returns the training net and what feeds it, which fits it."""
+    _check_options(arguments)
     net, source = _net(
         Fed(arguments.data, arguments.images, ("--data", "--images")), solver.train, arguments, seed, solver
     )
@@ -91,6 +92,18 @@ def _net(
         told.append(f"{definition.source}: rows come in an order that random_seed draws; Caffe's own can't be repeated")
     notes([*net.notes, *told])
     return net, rows
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Raises Refused for options that nothing of what is given reads."""
+    if arguments.images is not None or arguments.test_images:
+        return
+    idle = [name for name in ("resize", "max_bad") if getattr(arguments, name)]
+    if arguments.shuffle and arguments.data is not None and not is_rows(arguments.data):
+        idle.append("shuffle")
+    if idle:
+        options = (f"--{name.replace('_', '-')}: has no effect on {arguments.data or 'rows'}" for name in idle)
+        raise Refused(*(f"{option}; take it out" for option in options))
 
 
 def _hdf5_layers(definition: Definition) -> list[LayerParameter]:

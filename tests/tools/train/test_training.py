@@ -413,6 +413,9 @@ def test_a_label_that_the_loss_ignores_is_no_mistake(train):
          ".safetensors, .caffemodel, .caffemodel.h5, .h5, .prototxt, .binaryproto"),
         (["--test-data", "run.npz"], "--test-data and --test-images: solver.prototxt has no test_iter, and so no test "
          "nets"),
+        (["--shuffle"], "--shuffle: has no effect on run.npz; take it out"),
+        (["--resize", "227"], "--resize: has no effect on run.npz; take it out"),
+        (["--max-bad", "3"], "--max-bad: has no effect on run.npz; take it out"),
         (["--log", "absent/loss.csv"], "absent/loss.csv: No such file or directory"),
         (["--data", "absent.npz"], "absent.npz: no such file"),
         (["--data", "net.prototxt"], "net.prototxt: is no whole .npz: File is not a zip file"),
