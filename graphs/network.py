@@ -19,12 +19,12 @@ LARGEST_BLOB = 2**31 - 1
 @dataclass(frozen=True)
 class ParamSpec:
     """Caffe's ``param { }``: the name under which a layer shares a parameter, or "", what training multiplies the
-    learning rate and the weight decay by, and whether it may share one of another shape (PERMISSIVE) or not (STRICT).
-    """
+    learning rate and the weight decay by, None where it does not say, which leaves it to the layers it shares with, and
+    whether it may share one of another shape (PERMISSIVE) or not (STRICT)."""
 
     name: str = ""
-    lr_mult: float = 1.0
-    decay_mult: float = 1.0
+    lr_mult: float | None = None
+    decay_mult: float | None = None
     share_mode: str = "STRICT"
 
 

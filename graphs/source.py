@@ -12,7 +12,7 @@ from typing import Any
 
 from graphs.emit import Emitted, emit
 from graphs.fillers import initializer
-from graphs.layer import ParameterSpec, Zeros
+from graphs.layer import Filler, ParameterSpec, Zeros
 from graphs.layers.data import Input
 from graphs.names import Names
 from graphs.network import Network, Shapes

@@ -17,12 +17,14 @@ Trains a network as Caffe does, from its own solver and train_val, on TensorFlow
   python -m tools.train --solver solver.prototxt --data run.npz -o final.caffemodel
   python -m tools.train --solver solver.prototxt --weights bvlc_alexnet.caffemodel --data run.npz --log loss.csv
   python -m tools.train --solver solver.prototxt --images train.txt --test-images val.txt --resume
+  python -m tools.train --solver solver.prototxt -o final.caffemodel        (its HDF5Data layers name what feeds it)
 
 Types SGD, Nesterov, Adam, RMSProp, AdaGrad and AdaDelta, all of Caffe's learning rate policies, its fillers, weight
 decay, clipping, iter_size, test nets and snapshots. A field of the solver is used or refused, or said to have no
 effect. The net is fed from --data: arrays named after its inputs, N, C, H, W, with one more index in front that counts
-passes (iterations times iter_size); after the last pass comes the first again. Or from --images, which its data layer
-prepares: mean, scale, crop and mirror.
+passes (iterations times iter_size); after the last pass comes the first again. Or from HDF5 files whose datasets are
+named after them, row by row: --data FILE.h5 or a list of such files (.txt), or without it those that HDF5Data layers
+name. Or from --images, which its data layer prepares: mean, scale, crop and mirror.
 
 Snapshots are PREFIX_iter_N.ckpt, a TF1 checkpoint that training goes on from, and PREFIX_iter_N.caffemodel. A
 training that goes on from a snapshot gives the very same numbers as one that was never interrupted. Ctrl-C takes a
@@ -40,18 +42,19 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--solver", type=Path, required=True, metavar="FILE", help="Caffe's solver.prototxt")
-    add("--data", type=Path, metavar="RUN.npz", help="what the training net is fed, as arrays")
+    add("--data", type=Path, metavar="FILE", help="what the training net is fed: arrays (.npz), or rows (.h5, or a "
+        "list of them, .txt)")  # fmt: skip
     add("--images", metavar="PLACE", help="feed it pictures instead: a list (path label), a folder for each "
         "class, or arrays (x.npy, y.npy), here or at s3://, gs://; prepared as the data layer says")  # fmt: skip
     add("--test-images", action="append", default=[], metavar="PLACE", help="likewise, for the test nets")
     add("--resize", type=int, metavar="N", help="bring pictures to N by N before they are cropped")
     add("--raw-scale", type=positive, metavar="X", help=RAW_SCALE)
-    add("--shuffle", action="store_true", help="draw a new order of the pictures for each epoch; without it a list's "
-        "order counts, as in Caffe, and folders are shuffled")  # fmt: skip
+    add("--shuffle", action="store_true", help="draw a new order of the pictures or rows for each epoch; without it a "
+        "list's order counts, as in Caffe, and folders are shuffled")  # fmt: skip
     add(
         "--max-bad", type=int, default=0, metavar="N", help="pass over up to N pictures that can't be read (default: 0)"
     )
-    add("--test-data", type=Path, action="append", default=[], metavar="TEST.npz", help="what the test nets are fed: "
+    add("--test-data", type=Path, action="append", default=[], metavar="FILE", help="what the test nets are fed: "
         "one for all, or one for each in their order")  # fmt: skip
     add("--weights", action="append", default=[], metavar="FILE", help="first values, in any format that python -m "
         "converter reads; several with commas, or repeated; they replace those that the solver names")  # fmt: skip

@@ -40,12 +40,13 @@ class Arrays:
         layout, in the order of ``inputs``. After the last index comes the first again, as in Caffe's data layers."""
         of = [self.arrays[blob] for blob in inputs]
         count = self.passes(inputs)
-        return lambda number: [_in_graph_layout(array[number % count]) for array in of]
+        return lambda number: [in_graph_layout(array[number % count]) for array in of]
 
 
-def _in_graph_layout(array: np.ndarray) -> np.ndarray:
+def in_graph_layout(array: np.ndarray) -> np.ndarray:
+    """Returns a blob in Caffe's layout as TensorFlow's: float32, channels last from rank 4 on."""
     moved = np.moveaxis(array, 1, -1) if array.ndim >= 4 else array
-    return np.ascontiguousarray(moved, np.float32)
+    return np.asarray(moved, np.float32, order="C")  # which leaves a scalar one
 
 
 def read_arrays(path: Path) -> Arrays:
@@ -87,19 +88,23 @@ def check_arrays(arrays: Arrays, network: Network) -> None:
 
 
 def _label_problems(arrays: Arrays, network: Network) -> list[str]:
-    problems: dict[str, None] = {}
-    for blob, (classes, ignored, node) in label_ranges(network).items():
-        labels = arrays.arrays[blob]
-        wrong = (np.trunc(labels) < 0) | (np.trunc(labels) >= classes) | ~np.isfinite(labels)
-        if ignored is not None:
-            wrong &= np.trunc(labels) != ignored
-        if wrong.any():
-            index = np.argwhere(wrong)[0]
-            value, at = labels[tuple(index)], ", ".join(map(str, index))
-            told = f"label {value:g} at '{blob}'[{at}] is no class of {node}; expected 0 to {classes - 1}"
-            more = f" ({np.count_nonzero(wrong) - 1} more)" if np.count_nonzero(wrong) > 1 else ""
-            problems[told + more] = None
-    return list(problems)
+    told = (label_problem(arrays.arrays[blob], blob, of) for blob, of in label_ranges(network).items())
+    return list(dict.fromkeys(one for one in told if one))
+
+
+def label_problem(labels: np.ndarray, blob: str, of: tuple[int, int | None, str], first: int = 0) -> str:
+    """Returns what to say of labels of which some are no class, "" where all are. ``of`` is what ``label_ranges`` says
+    of the blob; ``first`` the index of the first label along the first axis."""
+    classes, ignored, node = of
+    wrong = (np.trunc(labels) < 0) | (np.trunc(labels) >= classes) | ~np.isfinite(labels)
+    if ignored is not None:
+        wrong &= np.trunc(labels) != ignored
+    if not wrong.any():
+        return ""
+    index = tuple(np.argwhere(wrong)[0])
+    at = ", ".join(map(str, (index[0] + first, *index[1:])))
+    more = f" ({np.count_nonzero(wrong) - 1} more)" if np.count_nonzero(wrong) > 1 else ""
+    return f"label {labels[index]:g} at '{blob}'[{at}] is no class of {node}; expected 0 to {classes - 1}{more}"
 
 
 def label_ranges(network: Network) -> dict[str, tuple[int, int | None, str]]:

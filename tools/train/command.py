@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from converter.command import describe_file, input_shape
+from converter.command import describe_file
 from converter.outputs import check
 from graphs.tensorflow1 import tensorflow1
-from tools.train.arrays import Arrays, check_arrays, read_arrays
-from tools.train.nets import Net, final_port, first_values, read_net, trained_port
-from tools.train.pictures import Chosen, read_pictures
-from tools.train.reporting import bar, loss_log, say
-from tools.train.running import RANDOM_SEED, Source, Training, build_training
-from tools.train.solver import Definition, Solver, read_solver
+from tools.train.building import RANDOM_SEED, build_training
+from tools.train.feeding import fed, tests_fed
+from tools.train.nets import Net, final_port, first_values, sharing, trained_port
+from tools.train.reporting import bar, loss_log, notes, say
+from tools.train.running import Training
+from tools.train.solver import Solver, read_solver
 from tools.training.cluster import first_of, lend, read_cluster, session_on
 from tools.training.snapshots import numbered, stored_value
 from weights import Refused
-from weights.refused import one_line
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -36,11 +33,8 @@ def run(arguments: argparse.Namespace) -> None:
     notes(solver.notes)
     resumed = _resumed(solver, arguments)
     seed = _seed(solver, resumed)
-    net, source = Fed(arguments.data, arguments.images, ("--data", "--images")).net(
-        solver, solver.train, arguments, seed
-    )
-    tests = _tests(solver, arguments, seed)
-    notes(_wrapping(solver, net, source))
+    net, source = fed(solver, arguments, seed)
+    tests = [(sharing(net, tested), of) for tested, of in tests_fed(solver, arguments, seed)]
     weights = [name for one in arguments.weights for name in one.split(",")] or list(solver.weights)
     if resumed is not None and arguments.weights:
         raise Refused("--weights: a snapshot has weights already; give one of them")
@@ -78,69 +72,6 @@ def run(arguments: argparse.Namespace) -> None:
     port = final_port(net, values)
     for output in arguments.output:
         say(describe_file(port, port.save(output)))
-
-
-def notes(lines: Sequence[str]) -> None:
-    """Says lines on stderr."""
-    for line in lines:
-        print(f"note: {one_line(line)}", file=sys.stderr)
-
-
-@dataclass(frozen=True)
-class Fed:
-    """What the command line says that a net is fed from, one of both: ``data``, an .npz, or ``images``; and the options
-    that they come from."""
-
-    data: Path | None
-    images: str | None
-    options: tuple[str, str]
-
-    def net(
-        self, solver: Solver, definition: Definition, arguments: argparse.Namespace, seed: int
-    ) -> tuple[Net, Source]:
-        """Returns a network and what feeds it, which fits it."""
-        shapes = dict(map(input_shape, arguments.input_shape))
-        if (self.data is None) == (self.images is None):
-            which = "fed from both" if self.data is not None else "fed from nothing"
-            raise Refused(f"{definition.source}: is {which}; say {self.options[0]} or {self.options[1]}")
-        if self.images is not None:
-            net = read_net(definition, shapes, arguments.allow)
-            chosen = Chosen(self.images, arguments.resize, arguments.shuffle, arguments.max_bad, arguments.raw_scale)
-            pictures, told = read_pictures(net, chosen, solver.path, seed)
-            notes([*net.notes, *told])
-            return net, pictures
-        assert self.data is not None
-        arrays = read_arrays(self.data)
-        net = read_net(definition, {**arrays.shapes, **shapes}, arguments.allow)
-        check_arrays(arrays, net.network)
-        unused = [name for name in arrays.arrays if name not in net.inputs]
-        told = [f"{self.data}: {', '.join(map(repr, unused))}: no input of {definition.source}, and not used"]
-        notes([*net.notes, *(told if unused else [])])
-        return net, arrays
-
-
-def _tests(solver: Solver, arguments: argparse.Namespace, seed: int) -> list[tuple[Net, Source]]:
-    """Returns the test nets, each with what feeds it."""
-    count = len(solver.tests)
-    options = ("--test-data", "--test-images")
-    given: list[Fed] = [Fed(file, None, options) for file in arguments.test_data]
-    given += [Fed(None, place, options) for place in arguments.test_images]
-    if not count and given:
-        raise Refused(f"{' and '.join(options)}: {solver.path} has no test_iter, and so no test nets")
-    if count and not given:
-        raise Refused(f"{solver.path}: has {count} test nets; say {' or '.join(options)}, or take test_iter out")
-    if given and len(given) not in (1, count):
-        raise Refused(f"{' and '.join(options)}: {len(given)} for {count} test nets; give one for all or one for each")
-    of = given * count if len(given) == 1 else given
-    return [fed.net(solver, one.definition, arguments, seed) for one, fed in zip(solver.tests, of)]
-
-
-def _wrapping(solver: Solver, net: Net, source: Source) -> list[str]:
-    if not isinstance(source, Arrays) or not net.inputs:
-        return []
-    there, wanted = source.passes(net.inputs), solver.max_iter * solver.iter_size
-    told = f"{source.path}: has {there} passes for {wanted}; after the last comes the first again, as in Caffe"
-    return [told] if there < wanted else []
 
 
 def _seed(solver: Solver, resumed: Path | None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from graphs.layers.data import Input
 from graphs.names import Names, name_values
 from graphs.network import Network, Shapes, infer
 from tools.train.solver import Definition
+from tools.training.overwritten import overwritten, without_gradient
 from tools.training.trainable import loss_weights
 from weights import Parameter, Refused, Shape
 from weights.stored import Stored
@@ -57,17 +58,29 @@ def read_net(definition: Definition, known: Mapping[str, Shape], allow: Collecti
     data layers that don't say theirs. Raises Refused with every reason why it can't be trained."""
     try:
         message = upgrade(definition.message)
-        running = tuple(layer for layer in message.layer if runs(layer, definition.state))
+        running = _running(message, definition.state)
         given = {blob: known[blob] for blob in _unsaid(running) if blob in known}
         described = describe(message, Request(definition.state, given, frozenset(allow)))
         shapes = infer(described.network)
         if definition.state.phase == "TRAIN":
-            _check_trainable(described.network)
+            _check_trainable(shapes)
     except Refused as refused:
         raise refused.within(definition.source) from refused
     outputs = _unread(described.network, {layer.name for layer in running})
-    notes = tuple(f"{definition.source}: {note}" for note in described.notes)
+    notes = tuple(f"{definition.source}: {note}" for note in (*described.notes, *shapes.notes()))
     return Net(definition, running, described.network, shapes, name_values(shapes), outputs, notes)
+
+
+def _running(message: NetParameter, state: State) -> tuple[LayerParameter, ...]:
+    return tuple(layer for layer in message.layer if runs(layer, state))
+
+
+def data_layers(definition: Definition) -> list[LayerParameter]:
+    """Returns the layers that feed a network, in today's spelling. Raises Refused where it can't be read."""
+    try:
+        return [one for one in _running(upgrade(definition.message), definition.state) if one.type in DATA_LAYERS]
+    except Refused as refused:
+        raise refused.within(definition.source) from refused
 
 
 def _unsaid(layers: Sequence[LayerParameter]) -> list[str]:
@@ -85,18 +98,24 @@ def _unsaid(layers: Sequence[LayerParameter]) -> list[str]:
     return blobs
 
 
-def _check_trainable(network: Network) -> None:
+def _check_trainable(shapes: Shapes) -> None:
     problems = []
-    for node in network.nodes:
+    nodes = [layer.node for layer in shapes]
+    for node in nodes:
         if isinstance(node.layer, BN) and not node.layer.frozen:
             problems.append(
                 f"{node}: how a fork's BN follows its statistics in training is not known; say frozen: true"
             )
-        weights = loss_weights(node)
-        if node.layer.type == "Accuracy" and any(weights):
+        if node.layer.type == "Accuracy" and any(loss_weights(node)):
             problems.append(f"{node}: has a loss_weight, but no gradient; take it out")
-    if not any(any(loss_weights(node)) for node in network.nodes):
+    if not any(any(loss_weights(node)) for node in nodes):
         problems.append("no layer of it has a loss; end it in one, such as SoftmaxWithLoss")
+    problems += (
+        f"{node}: has no gradient, though layers that learn lie below it and a loss above; Caffe stops there too: say "
+        "propagate_down: false"
+        for node in without_gradient(shapes)
+    )
+    problems += map(str, overwritten(shapes))
     if problems:
         raise Refused(*problems)
 
@@ -109,6 +128,24 @@ def _unread(network: Network, names: Collection[str]) -> tuple[str, ...]:
             left -= set(node.bottoms)
             left |= set(node.tops)
     return tuple(sorted(left))
+
+
+def sharing(net: Net, tested: Net) -> Net:
+    """Returns a net to test with whose layers use the parameters of the layers of the same name in the training net,
+    one by one, whatever either calls them (Caffe's ShareTrainedLayersWith). Raises Refused where such a layer has not
+    as many."""
+    trained = {layer.node.name: variables for layer, variables in zip(net.shapes, net.names.variables)}
+    problems = []
+    variables = []
+    for layer, own in zip(tested.shapes, tested.names.variables):
+        of = trained.get(layer.node.name, own)
+        if len(of) != len(own):
+            counts = f"{len(own)} parameters, but {len(of)} in training"
+            problems.append(f"{tested.definition.source}: {layer.node}: has {counts}; Caffe shares none of them then")
+        variables.append(of)
+    if problems:
+        raise Refused(*problems)
+    return replace(tested, names=replace(tested.names, variables=tuple(variables)))
 
 
 def output_weights(net: Net) -> dict[str, float]:

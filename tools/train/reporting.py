@@ -6,7 +6,7 @@ import csv
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,12 @@ COLUMNS = ("iteration", "loss", "lr")
 def say(text: str) -> None:
     """Prints a line, at once."""
     print(one_line(text) if text.strip() == text else text, flush=True)
+
+
+def notes(lines: Iterable[str]) -> None:
+    """Says lines on stderr that are no errors."""
+    for line in lines:
+        print(f"note: {one_line(line)}", file=sys.stderr, flush=True)
 
 
 def scores(kind: str, weights: dict[str, float], values: Sequence[np.ndarray]) -> list[str]:
@@ -56,9 +62,12 @@ class Display:
         """Returns whether Caffe shows this iteration."""
         return bool(self.display) and iteration % self.display == 0
 
-    def lines(self, iteration: int, loss: float, rate: float, outputs: Sequence[np.ndarray]) -> Iterator[str]:
-        """Takes note of an iteration, and yields the lines that it is due."""
+    def add(self, loss: float) -> None:
+        """Takes note of an iteration's loss."""
         self.losses.append(loss)
+
+    def lines(self, iteration: int, rate: float, outputs: Sequence[np.ndarray]) -> Iterator[str]:
+        """Yields the lines that an iteration whose loss was added is due."""
         if not self.is_due(iteration):
             return
         now = time.monotonic()

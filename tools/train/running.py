@@ -3,113 +3,38 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from converter.caffemodel import write_caffemodel
 from converter.describe import message_of
-from graphs.layer import Tensor
 from tools.prefetch import prefetched
+from tools.train.building import ITERATION, PLATEAU, RANDOM_SEED, Built, Source
 from tools.train.nets import First, Net, output_weights, trained_port
-from tools.train.reporting import Display, LossLog, say, scores
+from tools.train.rates import Plateau
+from tools.train.reporting import Display, LossLog, notes, say, scores
 from tools.train.solver import Solver
-from tools.train.step import Done, Step, build_step
+from tools.train.step import Done
 from tools.training.finite import first_not_finite
-from tools.training.snapshots import Checkpoints
-from tools.training.towers import add_towers
-from tools.training.trainable import Trainable, add_network, assign, clear, rates
-from weights import Refused, Shape
+from tools.training.trainable import assign
+from weights import Refused
 from weights.hdf5 import write_hdf5
 
-ITERATION, RANDOM_SEED = "global_step", "random_seed"
-"""Variables of a snapshot: how many iterations were done, and what decides all that is drawn."""
-
-
-class Source(Protocol):
-    """What feeds a network."""
-
-    def reader(self, inputs: dict[str, Shape], start: int) -> Callable[[int], list[np.ndarray]]:
-        """Returns the function from a pass's number, ``start`` and then one after the other, to what it is fed."""
-
-
-@dataclass(frozen=True, eq=False)
-class Tested:
-    """A net to test with: its place in a graph, what runs a pass of it, and where its pictures come from."""
-
-    net: Net
-    source: Source
-    iterations: int
-    forward: Callable[..., tuple[np.float32, tuple[np.ndarray, ...]]]
-
-
-@dataclass(frozen=True, eq=False)
-class Built:
-    """The graph of a training."""
-
-    tf: Any
-    session: Any
-    trained: Trainable
-    seed: Tensor
-    step: Step
-    forward: Callable[..., tuple[np.float32, tuple[np.ndarray, ...]]]
-    tests: tuple[Tested, ...]
-    variables: dict[str, Any]
-    state: dict[str, Any]
-    checkpoints: Checkpoints
-
-
-def build_training(
-    tf: Any,
-    session: Any,
-    solver: Solver,
-    net: Net,
-    tests: Sequence[tuple[Net, Source]],
-    devices: Sequence[str] = (),
-) -> Built:
-    """Adds all networks of a training to ``tf``'s default graph, the test nets with the training's variables. They have
-    no values until a training begins or is resumed. Each batch is shared out among ``devices``, where there are any."""
-    seed = tf.placeholder(tf.int64, [2], name="seed")
-    if devices:
-        trained = add_towers(tf, net.network, net.names, devices, seed, net.definition.source)
-    else:
-        trained = add_network(tf, net.network, net.shapes, net.names, seed=seed)
-    step = build_step(tf, session, solver, trained, rates(net.shapes, net.names), net.outputs, seed)
-    variables = dict(trained.variables)
-    tested = []
-    for place, ((other, source), one) in enumerate(zip(tests, solver.tests)):
-        shared = {"variables": variables, "seed": seed, "scope": f"test_{place}"}
-        try:
-            added = add_network(tf, other.network, other.shapes, other.names, **shared)
-        except Refused as refused:
-            raise refused.within(other.definition.source) from refused
-        variables |= added.variables
-        tested.append(Tested(other, source, one.iterations, _forward(tf, session, other, added, seed)))
-    state = {
-        name: tf.get_variable(name, [], tf.int64, tf.zeros_initializer(), use_resource=True)
-        for name in (ITERATION, RANDOM_SEED)
-    }
-    checkpoints = Checkpoints.of(tf, session, {**variables, **step.slots, **state})
-    clear(session, {**step.slots, **step.sums, **state})
-    forward = _forward(tf, session, net, trained, seed)
-    return Built(tf, session, trained, seed, step, forward, tuple(tested), variables, state, checkpoints)
-
-
-def _forward(tf: Any, session: Any, net: Net, added: Trainable, seed: Tensor) -> Callable[..., Any]:
-    loss = tf.constant(0.0) if added.loss is None else added.loss
-    shown = tuple(added.blobs[blob] for blob in net.outputs)
-    run = session.make_callable((loss, shown, added.keep(tf)), [*added.inputs.values(), seed])
-    return lambda *fed: run(*fed)[:2]
+CHECKED = 50
+"""Iterations after which parameters are looked at, where none is shown: a look takes a hundredth of a large step."""
 
 
 @dataclass(eq=False)
 class Training:
-    """A training under way. ``iteration`` counts the updates; ``last_snapshot`` is the newest good one."""
+    """A training under way. ``iteration`` counts the updates; ``last_snapshot`` is the newest good one;
+    ``checked_at`` the last iteration before which all parameters were finite; ``noted`` are the losses of which it was
+    said that they cut labels off."""
 
     solver: Solver
     net: Net
@@ -118,23 +43,32 @@ class Training:
     seed: int
     iteration: int = 0
     last_snapshot: Path | None = None
+    plateau: Plateau = field(default_factory=Plateau)
     saved_at: int = field(default=-1, init=False)
+    checked_at: int = field(default=0, init=False)
+    noted: set[int] = field(default_factory=set, init=False)
 
     def begin(self, first: First) -> None:
         """Gives all parameters their first values."""
         for name, parameter in first.parameters.items():
             assign(self.built.session, self.built.variables, {name: parameter.tensorflow()})
+        broken = self.built.checkpoints.not_finite()
+        if broken:
+            raise Refused(f"{self.solver.path}: the first values of '{broken}' are no finite numbers")
 
     def resume(self, path: Path) -> None:
         """Goes on where the snapshot at ``path`` was taken. Raises Refused where it is of another graph."""
         self.last_snapshot = self.built.checkpoints.restore(path)
         found = self.built.session.run(self.built.state)
         self.iteration = int(found[ITERATION])
-        self.saved_at = self.iteration
+        if self.solver.policy.follows_loss:
+            least, last, steps = (found[name] for name in PLATEAU)
+            self.plateau = Plateau(float(least), int(last), int(steps))
+        self.saved_at = self.checked_at = self.iteration
 
     def run(self, log: LossLog | None, moved: Callable[[], None]) -> bool:
         """Trains until ``max_iter``; returns False where the user asked it to stop before, after a snapshot. Raises
-        Refused where the loss or a gradient is no finite number."""
+        Refused where the loss, a gradient or a parameter is no finite number."""
         solver, count = self.solver, self.solver.iter_size
         display = Display(solver.display, solver.average_loss, output_weights(self.net))
         first, end = self.iteration * count, solver.max_iter * count
@@ -142,14 +76,21 @@ class Training:
         fed = self._fed(self.net, self.source, first, end + is_shown_at_end)
         with _interrupted() as is_interrupted:
             while self.iteration < solver.max_iter:
+                if display.is_due(self.iteration) or self.iteration >= self.checked_at + CHECKED:
+                    self._check_parameters()
                 self._test_where_due()
-                rate = solver.policy.rate(self.iteration)
-                corrected = rate * solver.rule.correction(self.iteration)
-                done = self.built.step(fed, count, corrected, display.is_due(self.iteration))
-                loss = sum(done.losses) / len(done.losses)
+                rate = solver.policy.rate(self.iteration, self.plateau.steps)
+                done = self.built.step(fed, count, self._corrected(rate), display.is_due(self.iteration))
                 if not done.is_finite:
                     raise self._refusal(done)
-                for line in display.lines(self.iteration, loss, rate, done.outputs):
+                loss = sum(done.losses) / len(done.losses)
+                display.add(loss)
+                if self.built.step.apply is not None:
+                    self.plateau = self.plateau.after(solver.policy, self.iteration, display.smoothed())
+                    rate = solver.policy.rate(self.iteration, self.plateau.steps)
+                    self.built.step.apply(self._corrected(rate))
+                self._note_cut(done)
+                for line in display.lines(self.iteration, rate, done.outputs):
                     say(line)
                 if log is not None:
                     log.add(self.iteration, loss, rate)
@@ -160,15 +101,26 @@ class Training:
                 if is_interrupted() and self.iteration < solver.max_iter:
                     self.snapshot()
                     return False
+        self._check_parameters()
         if solver.snapshot_after_train:
             self.snapshot()
         if is_shown_at_end:
-            display.losses.append(float(self.built.forward(*next(fed))[0]))
+            display.add(float(self.built.forward(*next(fed))[0]))
             say(f"Iteration {self.iteration}, loss = {display.smoothed():g}")
         fed.close()
         if solver.test_interval and self.iteration % solver.test_interval == 0:
             self._test_all()
         return True
+
+    def _corrected(self, rate: float) -> float:
+        return rate * self.solver.rule.correction(self.iteration)
+
+    def _note_cut(self, done: Done) -> None:
+        """Says, once of each loss, that it cuts labels off."""
+        for place, (cut, count) in enumerate(zip(self.built.cut, done.cut)):
+            if count and place not in self.noted:
+                self.noted.add(place)
+                notes([f"{self.solver.path}: iteration {self.iteration}: {cut.told(count)}"])
 
     def _fed(self, net: Net, source: Source, start: int, stop: int) -> Any:
         """Yields what each pass is fed: its arrays and the seed of what it draws."""
@@ -203,12 +155,11 @@ class Training:
         nothing where that was done. Raises Refused where it can't; earlier snapshots stay."""
         if self.saved_at == self.iteration:
             return
-        broken = self.built.checkpoints.not_finite()
-        if broken:
-            left = f"its update left values in '{broken}' that are no finite numbers"
-            raise Refused(f"{self.solver.path}: iteration {self.iteration - 1}: {left}; {self._kept()}")
-        state = {ITERATION: np.int64(self.iteration), RANDOM_SEED: np.int64(self.seed)}
-        assign(self.built.session, self.built.state, state)
+        self._check_parameters()
+        at = self.plateau
+        values = (self.iteration, self.seed, at.minimum_loss, at.last_event, at.steps)
+        kept = {name: np.asarray(value) for name, value in zip((ITERATION, RANDOM_SEED, *PLATEAU), values)}
+        assign(self.built.session, self.built.state, {name: kept[name] for name in self.built.state})
         prefix = Path(f"{self.solver.snapshot_prefix}_iter_{self.iteration}.ckpt")
         files = self.built.checkpoints.save(prefix, lambda folder: self._write_model(folder, prefix.stem))
         self.last_snapshot, self.saved_at = prefix, self.iteration
@@ -228,11 +179,30 @@ class Training:
         """Returns variable -> value of all parameters of the training net, in TensorFlow's layout."""
         return self.built.session.run(self.built.trained.variables)
 
+    def _check_parameters(self) -> None:
+        broken = self.built.checkpoints.not_finite()
+        if broken:
+            raise self._broken(broken)
+        self.checked_at = self.iteration
+
+    def _broken(self, name: str) -> Refused:
+        """Returns what to say of a parameter that an update since the last look left no finite number."""
+        last = self.iteration - 1
+        when = (
+            f"iteration {last}: its update"
+            if self.checked_at >= last
+            else f"iteration {last}: this update or one of the {last - self.checked_at} before"
+        )
+        return Refused(f"{self.solver.path}: {when} left values in '{name}' that are no finite numbers; {self._kept()}")
+
     def _refusal(self, done: Done) -> Refused:
-        """Returns what to say where a pass gave a loss or a gradient that is no finite number."""
+        """Returns what to say where a pass gave a loss or a gradient that is no finite number, or began with such a
+        parameter."""
         built, loss = self.built, done.losses[-1]
         feeds = dict(zip([*built.trained.inputs.values(), built.seed], done.fed))
         found = first_not_finite(built.tf, built.session, built.trained, feeds)
+        if found is not None and found.parameter:
+            return self._broken(found.parameter)
         what = f"the loss is {loss:g}" if not np.isfinite(loss) else f"a gradient is no finite number (loss {loss:g})"
         where = f", {found}" if found else ""
         said = f"{self.solver.path}: iteration {self.iteration}: {what}{where}; stopped before its update"

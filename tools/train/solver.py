@@ -10,7 +10,9 @@ from converter.caffe_pb2 import NetParameter, NetState, Phase, SolverParameter
 from converter.prototxt import parse_prototxt, parse_solver
 from converter.rules import State
 from converter.sources import decoded
-from tools.train.rates import POLICIES, Policy
+from tools.train import forks
+from tools.train.rates import Policy
+from tools.train.schedule import read_schedule
 from tools.train.updates import RULES, Rule
 from weights import Refused
 
@@ -21,24 +23,24 @@ WITHOUT_EFFECT = {
     "debug_info": "it only adds to Caffe's log",
     "snapshot_diff": "it adds gradients to .caffemodel files for debugging; no reader uses them",
 }
-"""Fields that change no number, and why. All others are used or refused."""
+"""Caffe's own fields that change no number, and why; forks.py has those of forks. All others are used or refused."""
 
 _ENUM = {"SGD": "SGD", "NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad", "RMSPROP": "RMSProp", "ADADELTA": "AdaDelta"}
 OLD_TYPES = {**_ENUM, "ADAM": "Adam"}
 """The enumerated ``solver_type`` of older files -> today's ``type``."""
 
-_OF_POLICIES = ("gamma", "power", "stepsize", "stepvalue")
 _OF_RULES = ("momentum", "momentum2", "rms_decay", "delta")
 
 
 @dataclass(frozen=True, eq=False)
 class Definition:
-    """A network's definition as the solver gives it: what to call it in messages, its message, as it is spelled, and
-    the state in which it runs."""
+    """A network's definition as the solver gives it: what to call it in messages, its message, as it is spelled, the
+    state in which it runs, and the file that it stands in."""
 
     source: str
     message: NetParameter
     state: State
+    path: Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,15 +134,15 @@ def _text(path: Path) -> str:
         raise Refused(error.strerror or str(error)) from error
 
 
-def located(name: str, beside: Path) -> tuple[Path, bool]:
-    """Returns where the file ``name`` is, and whether it was found beside the solver at ``beside`` rather than from the
-    working directory. Raises Refused where it is at neither."""
+def located(name: str, beside: Path, what: str = "the solver") -> tuple[Path, bool]:
+    """Returns where the file ``name`` is, and whether it was found beside the file at ``beside``, which is ``what``,
+    rather than from the working directory. Raises Refused where it is at neither."""
     if Path(name).exists():
         return Path(name), False
     near = beside.parent / name
     if near.exists():
         return near, True
-    raise Refused(f"'{name}' is neither in the working directory nor beside the solver, {near}")
+    raise Refused(f"'{name}' is neither in the working directory nor beside {what}, {near}")
 
 
 class _Reader:
@@ -155,6 +157,7 @@ class _Reader:
         for name, reason in WITHOUT_EFFECT.items():
             if message.HasField(name):
                 self.notes.append(f"{name} has no effect: {reason}")
+        self.notes += forks.notes(message)
 
     def train(self) -> Definition | None:
         message = self.message
@@ -186,10 +189,13 @@ class _Reader:
         if not nets and message.test_interval:
             self.notes.append("test_interval has no effect without test_iter")
         found = [self._definition(field, value, "TEST", state) for (field, value), state in zip(nets, states)]
-        for iterations in message.test_iter:
-            if iterations < 1:
-                self.problems.append(f"test_iter is {iterations}; expected 1 or more")
-        return [TestNet(one, iterations) for one, iterations in zip(found, message.test_iter) if one is not None]
+        idle = [iterations for iterations in message.test_iter if iterations < 1]
+        self.notes += (f"test_iter is {iterations}: that test has no batches, and is left out" for iterations in idle)
+        return [
+            TestNet(one, iterations)
+            for one, iterations in zip(found, message.test_iter)
+            if one is not None and iterations > 0
+        ]
 
     def _definition(self, field: str, value: Any, phase: str, state: NetState) -> Definition | None:
         """Returns the definition that a field names or holds; its state is the phase's, then the net's own, then what
@@ -201,7 +207,8 @@ class _Reader:
         whole.MergeFrom(message.state)
         whole.MergeFrom(state)
         source = value if isinstance(value, str) else f"{self.path} ({field})"
-        return Definition(source, message, State(Phase.Name(whole.phase), whole.level, tuple(whole.stage)))
+        path = located(value, self.path)[0] if isinstance(value, str) else self.path
+        return Definition(source, message, State(Phase.Name(whole.phase), whole.level, tuple(whole.stage)), path)
 
     def _named(self, field: str, name: str) -> NetParameter | None:
         if name not in self.named:
@@ -225,28 +232,10 @@ class _Reader:
         return message.type
 
     def policy(self) -> Policy | None:
-        message = self.message
-        for name in ("base_lr", "lr_policy", "max_iter"):
-            if not message.HasField(name):
-                self.problems.append(f"does not say {name}")
-        if message.lr_policy not in POLICIES:
-            if message.HasField("lr_policy"):
-                self.problems.append(f"lr_policy '{message.lr_policy}' is unknown; expected {_any_of(POLICIES)}")
-            return None
-        reads = POLICIES[message.lr_policy].reads
-        of = f"lr_policy '{message.lr_policy}'"
-        for name in reads:
-            if not self._is_set(name):
-                self.problems.append(f"does not say {name}, which {of} reads (Caffe would take 0)")
-        self._unread(_OF_POLICIES, reads, of)
-        if "stepsize" in reads and self._is_set("stepsize") and message.stepsize < 1:
-            self.problems.append(f"stepsize is {message.stepsize}; expected 1 or more")
-        if "gamma" in reads and message.gamma < 0:
-            self.problems.append(f"gamma is {message.gamma:g}; expected 0 or more")
-        steps = tuple(message.stepvalue)
-        return Policy(
-            message.lr_policy, message.base_lr, message.gamma, message.power, message.stepsize, steps, message.max_iter
-        )
+        found = read_schedule(self.message)
+        self.problems += found.problems
+        self.notes += found.notes
+        return found.policy
 
     def rule(self, solver_type: str) -> Rule | None:
         message = self.message
@@ -259,15 +248,22 @@ class _Reader:
         for name in ("momentum", "momentum2", "rms_decay"):
             value = getattr(message, name)
             if name in definition.reads and not 0 <= value < 1:
-                self.problems.append(f"{name} is {value:g}; expected 0 or more, and less than 1")
-        self._unread(_OF_RULES, (*definition.reads, "momentum"), f"type {solver_type}")
+                self._out_of_range(name, value, solver_type)
+        if message.warmup_iter > 0 and solver_type == "SGD" and message.momentum:
+            self.problems.append(
+                "warmup_iter: with type SGD and a momentum Intel's Caffe scales the momentum too, by how the rate "
+                "rises, which is not done here; to train without take warmup_iter or momentum out"
+            )
+        reads = (*definition.reads, "momentum")
+        unread = (name for name in _OF_RULES if name not in reads and message.HasField(name))
+        self.notes += (f"{name} has no effect with type {solver_type}" for name in unread)
         return definition(**{name: getattr(message, name) for name in definition.reads})
 
-    def _is_set(self, name: str) -> bool:
-        return bool(self.message.stepvalue) if name == "stepvalue" else self.message.HasField(name)
-
-    def _unread(self, names: tuple[str, ...], reads: tuple[str, ...], of: str) -> None:
-        self.notes += (f"{name} has no effect with {of}" for name in names if name not in reads and self._is_set(name))
+    def _out_of_range(self, name: str, value: float, solver_type: str) -> None:
+        if solver_type in ("SGD", "Nesterov"):
+            self.notes.append(f"{name} is {value:g}, and used as Caffe does; 0 or more, and less than 1, is usual")
+        else:
+            self.problems.append(f"{name} is {value:g}; expected 0 or more, and less than 1")
 
     def check(self) -> None:
         """Notes what Caffe would refuse in the fields that are only copied."""
@@ -275,6 +271,7 @@ class _Reader:
         for name, least in (("iter_size", 1), ("average_loss", 1), ("max_iter", 0), ("display", 0), ("snapshot", 0)):
             if getattr(message, name) < least:
                 self.problems.append(f"{name} is {getattr(message, name)}; expected {least} or more")
+        self.problems += forks.problems(message)
         if message.regularization_type not in ("L1", "L2"):
             self.problems.append(f"regularization_type '{message.regularization_type}' is unknown; expected L1 or L2")
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from graphs.layer import Tensor
 from tools.train.solver import Solver
+from tools.training.saturation import Cut
 from tools.training.trainable import Rate, Trainable
 
 
@@ -30,38 +31,46 @@ def gradients(tf: Any, trained: Trainable, names: Sequence[str]) -> dict[str, Te
 @dataclass(frozen=True)
 class Done:
     """What an iteration gave: the loss of each of its passes, up to the first at which the loss or a gradient was no
-    finite number (``is_finite`` is False then, and nothing was changed); what the last pass was
-    fed, and its outputs, where asked for."""
+    finite number (``is_finite`` is False then, and nothing was changed); what the last pass was fed, its outputs, where
+    asked for, and how many labels each loss cut off in all passes."""
 
     losses: tuple[float, ...]
     is_finite: bool
     fed: Sequence[Any]
     outputs: tuple[np.ndarray, ...]
+    cut: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
     """The operations of an iteration. ``slots`` is name -> variable, of the numbers that the solver keeps for each
-    parameter beside it, ``sums`` those of gradients that passes of one iteration add up; all are to begin as 0. Each
-    call takes the inputs' arrays and the seed; an update the learning rate too."""
+    parameter beside it, ``sums`` those of gradients that passes of one iteration add up; all are to begin as 0.
+
+    A pass takes the inputs' arrays and the seed; one that ends in the update the learning rate too. ``apply`` takes
+    only that: the update by the sums, for a rate that depends on the loss; None where it does not.
+    """
 
     slots: dict[str, Any]
     sums: dict[str, Any]
-    accumulate: Callable[..., Any]
-    update: Callable[..., Any]
-    update_and_show: Callable[..., Any]
+    accumulate: tuple[Callable[..., Any], Callable[..., Any]]
+    update: tuple[Callable[..., Any], Callable[..., Any]]
+    apply: Callable[[float], Any] | None
 
     def __call__(self, passes: Iterable[Sequence[Any]], count: int, rate: float, show: bool = False) -> Done:
-        """Runs an iteration of ``count`` passes, each given as its arrays and its seed."""
+        """Runs an iteration of ``count`` passes, each given as its arrays and its seed; its outputs are shown where
+        asked for. Where there is ``apply``, the update, and so ``rate``, is left to it."""
         losses: list[float] = []
+        cut: list[tuple[int, ...]] = []
         for number, fed in zip(range(count), passes):
-            if number + 1 < count:
-                loss, is_finite, outputs, _ = self.accumulate(*fed)
+            is_last = number + 1 == count
+            if is_last and self.apply is None:
+                loss, is_finite, outputs, counts, _ = self.update[show](*fed, rate)
             else:
-                loss, is_finite, outputs, _ = (self.update_and_show if show else self.update)(*fed, rate)
+                loss, is_finite, outputs, counts, _ = self.accumulate[show and is_last](*fed)
             losses.append(float(loss))
-            if number + 1 == count or not is_finite:
-                return Done(tuple(losses), bool(is_finite), fed, tuple(outputs))
+            cut.append(counts)
+            if is_last or not is_finite:
+                return Done(tuple(losses), bool(is_finite), fed, tuple(outputs), tuple(map(int, map(sum, zip(*cut)))))
         raise ValueError(f"an iteration has {count} passes; {len(losses)} were given")
 
 
@@ -121,35 +130,46 @@ def build_step(
     rates: Mapping[str, Rate],
     outputs: Sequence[str],
     seed: Tensor,
+    cut: Sequence[Cut] = (),
 ) -> Step:
     """Returns the iteration of a network that ``solver`` trains. ``outputs`` are the blobs to show; ``seed`` is that of
-    ``trained``."""
+    ``trained``; ``cut`` what its losses cut off."""
     learned = {name: variable for name, variable in trained.variables.items() if rates[name].lr_mult}
     slots = slots_of(tf, solver, learned)
     slopes = gradients(tf, trained, list(learned))
-    sums = _sums(tf, learned) if solver.iter_size > 1 else {}
+    is_late = solver.policy.follows_loss
+    sums = _sums(tf, learned) if solver.iter_size > 1 or is_late else {}
     summed = {name: tf.add(sums[name], slope) if sums else slope for name, slope in slopes.items()}
     rate = tf.placeholder(tf.float32, [], name="learning_rate")
 
     def accumulate() -> Any:
         return tf.group(*(one.assign_add(slopes[name]) for name, one in sums.items()), trained.keep(tf))
 
-    def update() -> Any:
-        changes = updates(tf, solver, learned, slots, summed, rates, rate)
+    def change(by: Mapping[str, Tensor]) -> Any:
+        changes = updates(tf, solver, learned, slots, by, rates, rate)
         with tf.control_dependencies(changes):
             cleared = [one.assign(tf.zeros_like(one)) for one in sums.values()]
-        return tf.group(*changes, *cleared, trained.keep(tf))
+        return tf.group(*changes, *cleared)
 
     is_finite = all_finite(tf, [trained.loss, *slopes.values()])
     fed = [*trained.inputs.values(), seed]
-    updated = _where(tf, is_finite, update)
+    counts = tuple(one.count for one in cut)
     shown = tuple(trained.blobs[blob] for blob in outputs)
+
+    def callables(operation: Any, inputs: Sequence[Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """Returns what runs a pass without its outputs, and with them."""
+        of = [(trained.loss, is_finite, those, counts, operation) for those in ((), shown)]
+        return session.make_callable(of[0], inputs), session.make_callable(of[1], inputs)
+
+    updated = _where(tf, is_finite, lambda: tf.group(change(summed), trained.keep(tf)))
     return Step(
         {slot.op.name: slot for of in slots.values() for slot in of},
         sums,
-        session.make_callable((trained.loss, is_finite, (), _where(tf, is_finite, accumulate)), fed),
-        session.make_callable((trained.loss, is_finite, (), updated), [*fed, rate]),
-        session.make_callable((trained.loss, is_finite, shown, updated), [*fed, rate]),
+        callables(_where(tf, is_finite, accumulate), fed),
+        callables(updated, [*fed, rate]),
+        session.make_callable(change({name: one.read_value() for name, one in sums.items()}), [rate])
+        if is_late
+        else None,
     )
 
 

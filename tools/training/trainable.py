@@ -12,7 +12,7 @@ from graphs.emit import Emitted, build
 from graphs.layer import ParameterSpec, Tensor, spell
 from graphs.layers.data import Input
 from graphs.names import Names
-from graphs.network import Network, Node, Shapes
+from graphs.network import Network, Node, ParamSpec, Shapes
 from weights import Refused
 
 
@@ -127,38 +127,50 @@ class Rate:
 
 
 def rates(shapes: Shapes, names: Names) -> dict[str, Rate]:
-    """Returns variable -> its multipliers. Statistics that layers keep themselves (BatchNorm's) are frozen.
+    """Returns variable -> its multipliers. Statistics that layers keep themselves (BatchNorm's) are frozen; of layers
+    that share a parameter those count that say something, as in Caffe's AppendParam.
 
     Raises Refused where layers that share a parameter contradict each other, or where statistics are to be learned.
     """
-    found: dict[str, Rate] = {}
+    found: dict[str, dict[str, float]] = {}
     problems = []
     for layer, variables in zip(shapes, names.variables):
         node = layer.node
+        is_statistics = node.layer.type == "BatchNorm"
         for index, name in enumerate(variables):
-            stated = node.specs[index] if index < len(node.specs) else None
-            rate = Rate(stated.lr_mult, stated.decay_mult) if stated else Rate()
-            if node.layer.type == "BatchNorm":
-                if stated and stated.lr_mult:
-                    problems.append(f"{node}: lr_mult of its statistics is {stated.lr_mult:g}; Caffe accepts 0 only")
-                rate = Rate(0.0, rate.decay_mult)
-            known = found.setdefault(name, rate)
-            merged = Rate(*(_stated(one, other) for one, other in zip(_pair(known), _pair(rate))))
-            if Rate(*(_stated(other, one) for one, other in zip(_pair(known), _pair(rate)))) != merged:
-                problems.append(f"{node}: shares {name}, whose layers give it different lr_mult or decay_mult")
-            found[name] = merged
+            spec = node.specs[index] if index < len(node.specs) else ParamSpec(lr_mult=0.0 if is_statistics else None)
+            own = {"lr_mult": spec.lr_mult, "decay_mult": spec.decay_mult}
+            if is_statistics and own["lr_mult"] != 0:
+                stated = 1.0 if own["lr_mult"] is None else own["lr_mult"]
+                problems.append(f"{node}: lr_mult of its statistics is {stated:g}; Caffe accepts 0 only")
+            known = found.setdefault(name, {})
+            for what, value in own.items():
+                if value is not None and known.setdefault(what, value) != value:
+                    other = f"another layer gives it {what} {known[what]:g}"
+                    problems.append(f"{node}: shares {name}, and gives it {what} {value:g}; {other}")
     if problems:
         raise Refused(*problems)
-    return found
+    return {name: Rate(**stated) for name, stated in found.items()}
 
 
-def _pair(rate: Rate) -> tuple[float, float]:
-    return rate.lr_mult, rate.decay_mult
-
-
-def _stated(one: float, other: float) -> float:
-    """Returns the multiplier that two layers give: 1, which is what none says, yields to another."""
-    return other if one == 1 else one
+def frozen_in_part(shapes: Shapes, names: Names) -> dict[str, str]:
+    """Returns variable -> what to say of it, of shared parameters that one layer freezes while another says nothing:
+    Caffe computes the latter's gradient then, which counts where gradients are clipped, though it changes nothing."""
+    silent: dict[str, Node] = {}
+    freezes: dict[str, Node] = {}
+    for layer, variables in zip(shapes, names.variables):
+        for index, name in enumerate(variables):
+            stated = layer.node.specs[index].lr_mult if index < len(layer.node.specs) else None
+            if stated is None:
+                silent.setdefault(name, layer.node)
+            elif stated == 0:
+                freezes.setdefault(name, layer.node)
+    return {
+        name: f"{node}: freezes {name}, which it shares with {silent[name]}; clip_gradients counts a gradient of it in "
+        "Caffe, and not here: say lr_mult: 0 in both"
+        for name, node in freezes.items()
+        if name in silent
+    }
 
 
 def assign(session: Any, variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:

@@ -13,9 +13,17 @@ from converter import convert
 from tools.train.__main__ import main
 
 RUNS = Path(__file__).resolve().parents[2] / "golden_training"
-NAMES = ("sgd_step", "sgd_frozen_layer_inv", "adam_fixed")
+NAMES = sorted(path.name for path in RUNS.iterdir())
 LOSS, WEIGHTS = 5e-7, 2e-6
 """Shares of a run's largest loss, and of a blob's largest magnitude. Measured: 3.5e-7 and 1.4e-6 at most."""
+STEEP = {
+    "fuzz_tr1_t00117": (4e-6, 3e-5),
+    "fuzz_tr1_t00137": (1.2e-6, 5e-5),
+    "fuzz_tr2_t00342": (LOSS, 1.2e-4),
+}
+"""Runs that make more of a rounding. With first weights moved by half of their last digit they end up 1.5e-6, 5e-7 and
+1.5e-7 away in the loss, 1.1e-5, 2.1e-5 and 7.1e-5 in the weights (the last in biases before a BatchNorm, whose gradient
+is nothing but rounding); from Caffe they are 1.8e-6, 5e-7 and 1e-7, 1.3e-5, 2e-5 and 3.8e-5 away."""
 
 
 def logged(path):
@@ -43,8 +51,9 @@ def test_losses_and_final_weights_are_caffe_s(name, tmp_path, agree):
     run = RUNS / name
     assert trained(run, tmp_path) == 0
     losses, _ = logged(tmp_path / "loss.csv")
-    agree(losses, np.load(run / "run.npz")["loss"], LOSS, "losses")
-    same_weights(run / "train.prototxt", tmp_path / "final.caffemodel", run / "final.caffemodel", agree, WEIGHTS)
+    of_loss, of_weights = STEEP.get(name, (LOSS, WEIGHTS))
+    agree(losses, np.load(run / "run.npz")["loss"], of_loss, "losses")
+    same_weights(run / "train.prototxt", tmp_path / "final.caffemodel", run / "final.caffemodel", agree, of_weights)
 
 
 def test_a_frozen_layer_keeps_its_very_bytes(tmp_path):

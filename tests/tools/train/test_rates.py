@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tools.train.rates import Policy
+from tools.train.rates import Plateau, Policy
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,17 @@ from tools.train.rates import Policy
         (Policy("sigmoid", 0.02, gamma=-0.1, stepsize=50), 50, 0.01),
         (Policy("sigmoid", 0.02, gamma=0.1, stepsize=50), 60, 0.02 / (1 + math.exp(-1))),
         (Policy("sigmoid", 0.02, gamma=1, stepsize=5000), 0, 0.0),
+        (Policy("step", 0.02, gamma=0.5, stepsize=7, min_lr=0.004), 13, 0.01),
+        (Policy("step", 0.02, gamma=0.5, stepsize=7, min_lr=0.004), 21, 0.004),
+        (Policy("poly", 0.02, power=2, max_iter=40, min_lr=0.004), 30, 0.016 / 16 + 0.004),
+        (Policy("fixed", 0.02, rampup_interval=10, rampup_lr=0.004), 0, 0.004),
+        (Policy("fixed", 0.02, rampup_interval=10, rampup_lr=0.004), 5, 0.004 + 0.016 / 4),
+        (Policy("fixed", 0.02, rampup_interval=10, rampup_lr=0.004), 10, 0.02),
+        (Policy("step", 0.02, gamma=0.5, stepsize=7, warmup_iter=8, warmup_start_lr=0.004), 2, 0.008),
+        (Policy("step", 0.02, gamma=0.5, stepsize=7, warmup_iter=8, warmup_start_lr=0.004), 8, 0.01),
+        (Policy("multifixed", 0, stagelr=(0.3, 0.2, 0.1), stageiter=(3, 5, 8)), 3, 0.3),
+        (Policy("multifixed", 0, stagelr=(0.3, 0.2, 0.1), stageiter=(3, 5, 8)), 4, 0.2),
+        (Policy("multifixed", 0, stagelr=(0.3, 0.2, 0.1), stageiter=(3, 5, 8)), 800, 0.1),
     ],
 )
 def test_policies(policy, iteration, expected):
@@ -47,3 +58,20 @@ def test_caffe_takes_one_step_value_an_iteration_and_in_their_order():
         if current < len(values) and iteration >= values[current]:
             current += 1
         assert policy.rate(iteration) == gamma**current, iteration
+
+
+def test_a_plateau_steps_where_the_loss_has_not_fallen_for_as_long_as_it_says():
+    """SSD's GetLearningRate, written out."""
+    losses = [5, 4, 4.5, 4.4, 3, 3.1, 3.2, 3.3, 3, 2.9, 2.9, 2.9, 2.9, 2.9, 1, 1, 1, 1, 1]
+    windows, gamma = (3, 4), 0.5
+    policy, at = Policy("plateau", 1.0, gamma=gamma, plateau_winsize=windows), Plateau()
+    least, event, step, seen = np.finfo(np.float32).max, 0, 0, []
+    for iteration, loss in enumerate(losses):
+        if loss < least:
+            least, event = loss, iteration
+        if step < len(windows) and iteration >= event + windows[step]:
+            step, event = step + 1, iteration
+        at = at.after(policy, iteration, loss)
+        assert policy.rate(iteration, at.steps) == gamma**step, iteration
+        seen.append(step)
+    assert [seen.index(number) for number in (1, 2)] == [7, 13]

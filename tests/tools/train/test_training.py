@@ -27,6 +27,11 @@ def equal(one, other):
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
+INPUTS = (
+    'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 6 dim: 4 } } }'
+    'layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 6 } } }'
+)
+
 RULES = {
     "SGD": "momentum: 0.9",
     "RMSProp": "",
@@ -107,6 +112,30 @@ def test_test_nets_print_their_mean_outputs_as_caffe_does(train, capsys):
     assert [one[2] for one in found] == ["accuracy", "loss"]
     assert [one[4] is None for one in found] == [True, False]
     assert [float(one[3]) for one in found] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_test_net_uses_the_parameters_of_the_layers_of_the_same_name(train, capsys):
+    """Two layers that share a parameter in training only: Caffe's ShareTrainedLayersWith goes by layers."""
+    shared = (
+        f"{INPUTS}"
+        'layer { name: "a" type: "InnerProduct" bottom: "data" top: "a" param { name: "w" } param { name: "b" } '
+        'inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }'
+        'layer { name: "z" type: "InnerProduct" bottom: "a" top: "z" param { name: "w" } param { name: "b" } '
+        'inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }'
+        'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "z" bottom: "label" top: "loss" }'
+    )
+    (train.folder / "test.prototxt").write_text(re.sub(r'param { name: "[wb]" } ', "", shared))
+    data = train.arrays["data"][:, :, 0, :4, 0]
+    more = 'test_net: "test.prototxt" test_iter: 1 test_interval: 12 test_initialization: false snapshot: 12'
+    base = train.solver.replace('net: "net', 'train_net: "net').replace("0.01", "0.5")
+    train.write(more, net=shared, base=base, data=data)
+    train.save("test.npz", data=data[:1], label=train.arrays["label"][:1])
+    assert train("--test-data", "test.npz") == 0
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if "Test net output" in one]
+    port = convert("net.prototxt", "small_iter_12.caffemodel", phase="TRAIN")
+    fed = {"data": data[0], "label": train.arrays["label"][0]}
+    expected = run_reference(port.shapes, port.arrays(), fed)["loss", "loss"]
+    assert float(line.split()[6]) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_tests_can_wait_for_the_first_interval(train, capsys):
@@ -218,6 +247,94 @@ def test_a_rate_that_explodes_stops_it_with_all_weights_still_finite(train, refu
     assert all(np.isfinite(array).all() for array in final(f"{kept}.caffemodel").values())
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("display: 1", "iteration 0: its update"),
+        ("max_iter: 1", "iteration 0: its update"),
+        ("snapshot: 5", "iteration 1: this update or one of the 1 before"),
+    ],
+)
+def test_a_parameter_that_is_no_number_stops_it_though_the_loss_is_one(more, said, train, refused):
+    """Behind a Sigmoid, weights of minus infinity leave loss and gradients 0."""
+    net = (
+        f"{INPUTS}"
+        'layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" param { } param { lr_mult: 0 } '
+        'inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }'
+        'layer { name: "sigmoid" type: "Sigmoid" bottom: "fc" top: "sigmoid" }'
+        'layer { name: "sum" type: "Reduction" bottom: "sigmoid" top: "sum" loss_weight: 100 }'
+    )
+    data = np.abs(train.arrays["data"][:, :, 0, :4, 0]) + 1
+    base = train.solver.replace("base_lr: 0.01", "base_lr: 3e38")
+    train.write(more, net=net, base=base.replace("max_iter: 12\n", "") if "max_iter" in more else base, data=data)
+    assert refused("--log", "loss.csv", "-o", "final.caffemodel") == [
+        f"solver.prototxt: {said} left values in 'fc/weights' that are no finite numbers; no snapshot was written yet"
+    ]
+    assert not (train.folder / "final.caffemodel").exists()
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ('type: "SoftmaxWithLoss"', r"layer 'loss' \(SoftmaxWithLoss\): its softmax gives \d labels? a probability "
+         r"below 1.2e-38; each counts 87.3365, however wrong. A loss that stays there does not show how far training "
+         r"diverges: try a lower base_lr or clip_gradients, or look at the data's scale"),
+        ('type: "MultinomialLogisticLoss"', r"layer 'loss' \(MultinomialLogisticLoss\): its softmax gives \d labels? a "
+         r"probability below 1e-20; each counts 46.0517, however wrong. .*"),
+    ],
+)  # fmt: skip
+def test_labels_that_the_loss_cuts_off_are_said_once(loss, said, train, capsys):
+    wrong = train.arrays["data"][:, :, :1, :1, :1] * np.float32(1e4)
+    logits = np.concatenate([wrong, -wrong, wrong * 2, -wrong * 2], axis=2).reshape(12, 6, 4)
+    scores = "fc" if "With" in loss else "soft"
+    softmax = 'layer { name: "soft" type: "Softmax" bottom: "fc" top: "soft" }'
+    net = (
+        f"{INPUTS}"
+        'layer { name: "fc" type: "Scale" bottom: "data" top: "fc" }'
+        f'{softmax} layer {{ name: "loss" {loss} bottom: "{scores}" bottom: "label" top: "loss" }}'
+    )
+    train.write(net=net, base=train.solver.replace("0.01", "1e-9"), data=logits)
+    assert train() == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "however wrong" in line]
+    assert len(lines) == 1
+    assert re.fullmatch(rf"note: solver.prototxt: iteration 0: {said}", lines[0])
+    train.write(net=net, base=train.solver.replace("0.01", "1e-9"), data=logits / 1e4)
+    assert train() == 0
+    assert "however wrong" not in capsys.readouterr().err
+
+
+def test_a_plateau_lowers_the_rate_of_the_very_iteration_whose_loss_says_so_and_goes_on_from_a_snapshot(train):
+    base = (
+        train.solver.replace('"fixed"', '"plateau"') + "gamma: 0.5 plateau_winsize: 2 plateau_winsize: 1 snapshot: 5\n"
+    )
+    train.write("iter_size: 2 momentum: 0.9", base=base)
+    assert train("--log", "whole.csv", "-o", "whole.caffemodel") == 0
+    whole = rows(train.folder / "whole.csv")
+    least, event, steps = np.inf, 0, 0
+    for row in whole[1:]:
+        at, loss, rate = (float(one) for one in row.split(","))
+        if loss < least:
+            least, event = loss, at
+        if steps < 2 and at >= event + (2, 1)[steps]:
+            steps, event = steps + 1, at
+        assert rate == pytest.approx(0.01 * 0.5**steps, rel=1e-6)
+    assert steps == 2
+    assert train("--snapshot", "small_iter_5.ckpt", "--log", "rest.csv", "-o", "rest.caffemodel") == 0
+    assert rows(train.folder / "rest.csv")[1:] == whole[6:]
+    assert equal(final("whole.caffemodel"), final("rest.caffemodel"))
+
+
+def test_a_rate_that_waits_for_the_loss_updates_as_one_that_does_not(train):
+    train.write("momentum: 0.9 weight_decay: 0.01 clip_gradients: 0.5")
+    assert train("-o", "fixed.caffemodel", "--log", "fixed.csv") == 0
+    train.write(
+        "momentum: 0.9 weight_decay: 0.01 clip_gradients: 0.5", base=train.solver.replace('"fixed"', '"plateau"')
+    )
+    assert train("-o", "plateau.caffemodel", "--log", "plateau.csv") == 0
+    assert rows(train.folder / "plateau.csv") == rows(train.folder / "fixed.csv")
+    assert equal(final("fixed.caffemodel"), final("plateau.caffemodel"))
+
+
 @pytest.mark.parametrize("iter_size", [1, 2])
 def test_no_snapshot_where_none_was_written(train, refused, iter_size):
     data = train.arrays["data"].copy()
@@ -310,6 +427,9 @@ def test_a_label_that_the_loss_ignores_is_no_mistake(train):
          ".safetensors, .caffemodel, .caffemodel.h5, .h5, .prototxt, .binaryproto"),
         (["--test-data", "run.npz"], "--test-data and --test-images: solver.prototxt has no test_iter, and so no test "
          "nets"),
+        (["--shuffle"], "--shuffle: has no effect on run.npz; take it out"),
+        (["--resize", "227"], "--resize: has no effect on run.npz; take it out"),
+        (["--max-bad", "3"], "--max-bad: has no effect on run.npz; take it out"),
         (["--log", "absent/loss.csv"], "absent/loss.csv: No such file or directory"),
         (["--data", "absent.npz"], "absent.npz: no such file"),
         (["--data", "net.prototxt"], "net.prototxt: is no whole .npz: File is not a zip file"),
@@ -342,6 +462,21 @@ def test_a_net_without_a_loss_and_one_that_asks_for_what_has_no_gradient_are_ref
     assert refused() == ["net.prototxt: no layer of it has a loss; end it in one, such as SoftmaxWithLoss"]
     train.write(net=train.net.replace("include { phase: TEST }", "loss_weight: 1"))
     assert refused() == ["net.prototxt: layer 'accuracy' (Accuracy): has a loss_weight, but no gradient; take it out"]
+
+
+def test_gradients_that_are_not_caffe_s_are_refused(train, refused):
+    train.write(net=train.net.replace('type: "ReLU"', 'type: "BNLL"'))
+    assert refused() == [
+        "net.prototxt: layer 'relu' (BNLL): Caffe's gradient reads 'bn', which it has itself overwritten in place by "
+        "then, and so is not the derivative; that is not repeated here: give the top of 'relu' a name of its own"
+    ]
+    train.write(
+        net=train.net.replace('type: "ReLU" bottom: "bn" top: "bn"', 'type: "Threshold" bottom: "bn" top: "bn"')
+    )
+    assert refused() == [
+        "net.prototxt: layer 'relu' (Threshold): has no gradient, though layers that learn lie below it and a loss "
+        "above; Caffe stops there too: say propagate_down: false"
+    ]
 
 
 def test_a_fork_s_statistics_that_would_have_to_follow_are_refused(train, refused):

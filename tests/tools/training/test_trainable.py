@@ -14,7 +14,7 @@ from graphs.names import name_values
 from graphs.network import infer
 from graphs.tensorflow1 import tensorflow1
 from tools.training.finite import first_not_finite
-from tools.training.trainable import Rate, Trainable, add_network, assign, loss_weights, rates
+from tools.training.trainable import Rate, Trainable, add_network, assign, frozen_in_part, loss_weights, rates
 from weights import Refused
 
 tf = tensorflow1("the tests")
@@ -228,11 +228,23 @@ def test_rates_are_the_definition_s():
         "fc2/biases": Rate(1.0, 1.0),
         **{f"bn/{name}": Rate(0.0, 1.0) for name in ("mean", "variance", "scale_factor")},
     }
-    _, shapes, names = described(text.replace('param { name: "w" }', 'param { name: "w" lr_mult: 2 }'))
-    with pytest.raises(
-        Refused, match=r"^layer 'fc2' \(InnerProduct\): shares fc/weights, whose layers give it differe"
-    ):
-        rates(shapes, names)
+    for stated in (1, 2):  # what is said counts, also where it is the default
+        _, shapes, names = described(text.replace('param { name: "w" }', f'param {{ name: "w" lr_mult: {stated} }}'))
+        with pytest.raises(Refused) as refused:
+            rates(shapes, names)
+        assert str(refused.value) == (
+            "layer 'fc2' (InnerProduct): shares fc/weights, and gives it lr_mult 3; another layer gives it lr_mult "
+            f"{stated}"
+        )
+    _, shapes, names = described(text.replace('name: "w" lr_mult: 3', 'name: "w" decay_mult: 0'))
+    assert rates(shapes, names)["fc/weights"] == Rate(1.0, 0.0)
+    assert frozen_in_part(shapes, names) == {}
+    _, shapes, names = described(text.replace('name: "w" lr_mult: 3', 'name: "w" lr_mult: 0'))
+    assert rates(shapes, names)["fc/weights"] == Rate(0.0, 1.0)
+    assert frozen_in_part(shapes, names) == {
+        "fc/weights": "layer 'fc2' (InnerProduct): freezes fc/weights, which it shares with layer 'fc' (InnerProduct); "
+        "clip_gradients counts a gradient of it in Caffe, and not here: say lr_mult: 0 in both"
+    }
     _, shapes, names = described(text.replace('"bn" type: "BatchNorm"', '"bn" param { lr_mult: 1 } type: "BatchNorm"'))
     with pytest.raises(
         Refused, match=r"^layer 'bn' \(BatchNorm\): lr_mult of its statistics is 1; Caffe accepts 0 onl"

@@ -1,0 +1,109 @@
+"""Where Caffe's backward pass would read what was overwritten: found, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+from google.protobuf import text_format
+
+from converter.caffe_pb2 import NetParameter
+from converter.describe import Request, describe
+from converter.rules import State
+from graphs.network import infer
+from tools.training.overwritten import overwritten, without_gradient
+
+DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 5 dim: 3 dim: 11 dim: 7 } } }'
+CONV = (
+    'layer { name: "conv" type: "Convolution" bottom: "data" top: "x" '
+    "convolution_param { num_output: 4 kernel_size: 3 } }"
+)
+END = (
+    'layer { name: "sum" type: "Reduction" bottom: "%s" top: "sum" reduction_param { operation: SUM } loss_weight: 1 }'
+)
+
+
+def shapes(*types, before=DATA + CONV, end="x"):
+    """Returns a network whose layers of ``types``, each a type and what else it says, all work in place on x."""
+    layers = "".join(
+        f'layer {{ name: "l{at}" type: "{kind}" bottom: "x" top: "x" {more} }}'
+        for at, (kind, _, more) in enumerate(one.partition(" ") for one in types)
+    )
+    message = text_format.Parse(before + layers + END % end, NetParameter())
+    return infer(describe(message, Request(State("TRAIN"))).network)
+
+
+@pytest.mark.parametrize(
+    ("types", "node", "writer"),
+    [
+        (["BNLL"], "l0", "l0"),
+        (["AbsVal"], "l0", "l0"),
+        (["Clip clip_param { min: -1 max: 1 }"], "l0", "l0"),
+        (["Log"], "l0", "l0"),
+        (["Power power_param { power: 2 }"], "l0", "l0"),
+        (["ReLU relu_param { negative_slope: -0.5 }"], "l0", "l0"),
+        (["ELU elu_param { alpha: -1 }"], "l0", "l0"),
+        (["ReLU", "BatchNorm"], "l0", "l1"),
+        (["ReLU", "Dropout", "Scale"], "l0", "l2"),
+        (["Sigmoid", "Dropout"], "l0", "l1"),
+        (["TanH", "Dropout"], "l0", "l1"),
+        (["ELU", "Dropout"], "l0", "l1"),
+        (["Exp", "Power power_param { shift: 1 }"], "l0", "l1"),
+        (["LRN", "Dropout"], "l0", "l1"),
+        (["MVN", "ReLU"], "l0", "l1"),
+        (["ReLU", "Sigmoid"], "l0", "l1"),
+    ],
+    ids=lambda one: "_".join(part.split()[0] for part in one) if isinstance(one, list) else "",
+)
+def test_overwritten_values_are_found(types, node, writer):
+    found = [(one.node.name, one.writer.name) for one in overwritten(shapes(*types))]
+    if types[0] == "LRN":  # which reads its bottom too, and has overwritten that itself
+        writer = "l0"
+    assert found == [(node, writer)]
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        ["ReLU", "Dropout"],
+        ["ReLU relu_param { negative_slope: 0.1 }", "Dropout"],
+        ["BatchNorm", "Scale", "ReLU"],
+        ["BatchNorm", "Scale", "ELU"],
+        ["Sigmoid", "ReLU"],
+        ["TanH"],
+        ["Swish"],
+        ["PReLU", "BatchNorm"],
+        ["Scale", "Bias", "Dropout"],
+        ["Power power_param { scale: 2 shift: 1 }", "Power power_param { scale: 3 }"],
+        ["MVN mvn_param { normalize_variance: false }", "ReLU"],
+        ["Dropout", "Dropout"],
+    ],
+    ids=lambda one: "_".join(part.split()[0] for part in one),
+)
+def test_what_caffe_keeps_or_does_not_read_is_not_taken_for_it(types):
+    assert list(overwritten(shapes(*types))) == []
+
+
+def test_nothing_is_overwritten_below_what_learns():
+    assert list(overwritten(shapes("Log", "BNLL", before=DATA.replace('top: "data"', 'top: "x"')))) == []
+    frozen = CONV.replace("convolution_param", "param { lr_mult: 0 } param { lr_mult: 0 } convolution_param")
+    assert list(overwritten(shapes("Log", before=DATA + frozen))) == []
+
+
+def test_a_view_shares_its_bottom_s_memory():
+    views = (
+        'layer { name: "s" type: "Sigmoid" bottom: "x" top: "s" }'
+        'layer { name: "v" type: "Flatten" bottom: "s" top: "v" }'
+        'layer { name: "d" type: "Dropout" bottom: "v" top: "v" }'
+    )
+    (found,) = overwritten(shapes(before=DATA + CONV + views, end="v"))
+    assert str(found) == (
+        "layer 's' (Sigmoid): Caffe's gradient reads 's', which layer 'd' (Dropout) has overwritten in place by then, "
+        "and so is not the derivative; that is not repeated here: give the top of 'd' a name of its own"
+    )
+
+
+def test_layers_without_a_gradient_are_found_where_one_is_needed():
+    threshold = 'layer { name: "t" type: "Threshold" bottom: "x" top: "t" %s }'
+    assert [node.name for node in without_gradient(shapes(before=DATA + CONV + threshold % "", end="t"))] == ["t"]
+    assert without_gradient(shapes(before=DATA + CONV + threshold % "propagate_down: false", end="t")) == []
+    assert without_gradient(shapes(before=DATA + CONV + threshold % "", end="x")) == []
+    assert without_gradient(shapes(before=DATA + (threshold % "").replace('"x"', '"data"'), end="t")) == []
