@@ -57,7 +57,11 @@ def caffe_recording() -> Callable[[Port, Any, Mapping[str, np.ndarray], Path], R
         known = {blob: key for blob, key in facts.outputs.items() if key in values}
         classes = {blob: count for blob, count in facts.classes.items() if blob in known}
         facts = replace(facts, layers=tuple(one for one in layers if one.tops), outputs=known, classes=classes)
-        ends = {blob: np.asarray(numbers[f"output/{blob}"]) for blob in facts.classes}
+        ends = {
+            blob: np.asarray(numbers[f"output/{blob}" if f"output/{blob}" in numbers else "/".join(("layer", *key))])
+            for blob, key in facts.outputs.items()
+            if blob in facts.classes
+        }
         outputs = {blob: scores.reshape(-1, facts.classes[blob]) for blob, scores in ends.items()}
         rows = len(next(iter(inputs.values())))
         pictures = tuple(Picture(f"picture {row}", "0" * 64) for row in range(rows))

@@ -97,7 +97,8 @@ def test_each_missing_surplus_and_misshapen_name_is_said_and_nothing_changed(tmp
         Checkpoints.of(tf, session, made).save(tmp_path / "net.ckpt")
     with tf.Graph().as_default(), tf.Session() as session:
         made = variables(a=np.ones((3, 2), np.float32), new=np.float32(9), newer=np.zeros((7, 5), np.float32))
-        session.run([tf.global_variables_initializer(), made["step"].assign(1)])
+        session.run(tf.global_variables_initializer())
+        session.run(made["step"].assign(1))
         with pytest.raises(Refused) as refused:
             Checkpoints.of(tf, session, made).restore(tmp_path / "net.ckpt")
         assert session.run(made["step"]) == 1
