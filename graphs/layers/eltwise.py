@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -27,13 +28,15 @@ class Eltwise(Layer):
     def top_shapes(self, *bottoms: Shape) -> Shape:
         if len(set(bottoms)) > 1:
             raise ValueError(f"its bottoms have the shapes {', '.join(map(spell, bottoms))}; Caffe wants one shape")
-        if self.coeff and self.operation != "SUM":
-            raise ValueError(
-                f"sets coeff, which Caffe takes with operation SUM only; its operation is {self.operation}"
-            )
+        if self.coeff and self.operation == "PROD":
+            raise ValueError("sets coeff beside operation PROD, which Caffe refuses; take coeff out")
         if self.coeff and len(self.coeff) != len(bottoms):
             raise ValueError(f"has {len(self.coeff)} coeff values for {len(bottoms)} bottoms; Caffe wants one for each")
         return bottoms[0]
+
+    def notes(self, *bottoms: Shape) -> Iterator[str]:
+        if self.coeff and self.operation == "MAX":
+            yield "sets coeff, which Caffe ignores with operation MAX"
 
     def works_in_place(self) -> bool:
         return self.operation == "PROD"  # the others clear their top first
@@ -52,6 +55,8 @@ class Eltwise(Layer):
     def emit(self, tf: Any, site: Site, *bottoms: Tensor) -> Tensor:
         if self.operation != "SUM":
             combine = tf.multiply if self.operation == "PROD" else tf.maximum
+            if self.operation == "MAX":  # of two equal ones the second learns in Caffe
+                bottoms = (bottoms[1], bottoms[0], *bottoms[2:])
             return combine(reduce(combine, bottoms[:-1]), bottoms[-1], name=site.name)
         if any(c != 1 for c in self.coeff):
             bottoms = tuple(x if c == 1 else tf.multiply(x, c) for c, x in zip(self.coeff, bottoms))

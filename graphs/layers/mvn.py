@@ -51,4 +51,15 @@ class MVN(Layer):
             return tf.subtract(x, mean, name=site.name)
         centred = tf.subtract(x, mean)
         variance = tf.reduce_mean(tf.square(centred), axis=axes, keepdims=True)
-        return tf.truediv(centred, tf.add(tf.sqrt(variance), self.eps), name=site.name)
+        deviation = tf.add(tf.sqrt(variance), self.eps)
+        if site.phase == "TRAIN":
+            return self._emit_with_gradient(tf, site, centred, tf.stop_gradient(deviation), axes)
+        return tf.truediv(centred, deviation, name=site.name)
+
+    def _emit_with_gradient(self, tf: Any, site: Site, centred: Tensor, deviation: Tensor, axes: list[int]) -> Tensor:
+        """Returns the top with Caffe's gradient, (dy - mean dy - y * mean(dy * y)) / deviation, which is the derivative
+        but for ``eps``, and a number where there is no variance."""
+        y = tf.truediv(centred, deviation)
+        made = tf.stop_gradient(y)
+        along = tf.reduce_mean(tf.multiply(made, y), axis=axes, keepdims=True)
+        return tf.subtract(y, tf.multiply(made, tf.subtract(along, tf.stop_gradient(along))), name=site.name)

@@ -106,14 +106,23 @@ def agree_three_ways(three_ways: Callable[..., Any], agree: Callable[..., None])
 
 @pytest.fixture
 def gradient() -> Callable[..., np.ndarray]:
-    """Returns a function: the gradient of the sum of a layer's first top with respect to one of its bottoms."""
+    """Returns a function: the gradient of the sum of a layer's first top, each value times its ``weight``, with respect
+    to one of its bottoms."""
     tf = tensorflow1("the tests")
 
-    def run(layer: Layer, bottoms: list[np.ndarray], arrays: Sequence[np.ndarray] = (), bottom: int = 0) -> np.ndarray:
-        plan = _plan(layer, list(map(np.shape, bottoms)), 1)
+    def run(
+        layer: Layer,
+        bottoms: list[np.ndarray],
+        arrays: Sequence[np.ndarray] = (),
+        bottom: int = 0,
+        weight: np.ndarray | float = 1.0,
+        phase: str = "TEST",
+    ) -> np.ndarray:
+        plan = _plan(layer, list(map(np.shape, bottoms)), 1, phase=phase)
         with tf.Graph().as_default(), tf.Session() as session:
             feeds, (top,) = _add(tf, session, plan, bottoms, arrays, _built)
-            (slope,) = tf.gradients(tf.reduce_sum(top), [list(feeds)[bottom]])
+            weighed = top * tf.constant(_moved(np.asarray(weight, np.float32), 1, -1))
+            (slope,) = tf.gradients(tf.reduce_sum(weighed), [list(feeds)[bottom]])
             return _moved(session.run(slope, feeds), -1, 1)
 
     return run
@@ -139,12 +148,12 @@ def central_differences() -> Callable[..., np.ndarray]:
     return run
 
 
-def _plan(layer: Layer, bottoms: Sequence[tuple[int, ...]], tops: int, suffix: str = "") -> Plan:
+def _plan(layer: Layer, bottoms: Sequence[tuple[int, ...]], tops: int, suffix: str = "", phase: str = "TEST") -> Plan:
     """Returns a network of that one layer over inputs of those shapes; ``suffix`` tells its names from others'."""
     blobs = [f"x{suffix}_{place}" for place in range(len(bottoms))]
     inputs = [Node(blob, Input((shape,)), (), (blob,)) for blob, shape in zip(blobs, bottoms)]
     names = tuple(f"top{place}" for place in range(tops))
-    return _plan_of(Network("one layer", (*inputs, Node(f"y{suffix}", layer, tuple(blobs), names))))
+    return _plan_of(Network("one layer", (*inputs, Node(f"y{suffix}", layer, tuple(blobs), names)), phase))
 
 
 def _plan_of(network: Network) -> Plan:

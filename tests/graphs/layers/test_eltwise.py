@@ -45,6 +45,21 @@ def test_reference_and_graph(operation, coeff, count, shape, rng, run_layer, agr
     agree(run_layer(layer, bottoms), expected, 1e-6, "graph")
 
 
+def test_max_ignores_coeff_as_caffe_does(rng, run_layer):
+    bottoms = [rng.standard_normal((2, 3)) for _ in range(2)]
+    layer = Eltwise(operation="MAX", coeff=(1, -2))
+    assert list(layer.notes((2, 3), (2, 3))) == ["sets coeff, which Caffe ignores with operation MAX"]
+    np.testing.assert_array_equal(run_layer(layer, bottoms), np.float32(np.maximum(*bottoms)))
+    np.testing.assert_array_equal(layer.reference(*bottoms), np.maximum(*bottoms))
+
+
+def test_of_equal_values_caffes_own_learns(gradient):
+    """The second of the first two, and of the others one that is larger than all before it."""
+    a, b, c = np.float32([[1, 2, 2, 0, 1]]), np.float32([[1, 2, 1, 0, 3]]), np.float32([[1, 3, 2, -1, 3]])
+    slopes = [gradient(Eltwise(operation="MAX"), [a, b, c], bottom=place).ravel().tolist() for place in range(3)]
+    assert slopes == [[0, 0, 1, 0, 0], [1, 0, 0, 1, 1], [0, 1, 0, 0, 0]]
+
+
 def test_another_batch_than_the_definitions(rng, run_layer, agree):
     bottoms = [rng.standard_normal((5, 3, 2, 7)) for _ in range(3)]
     expected = literal(bottoms, "SUM", (0.5, -2, 3))
@@ -55,7 +70,11 @@ def test_another_batch_than_the_definitions(rng, run_layer, agree):
     ("layer", "shapes", "reason"),
     [
         (Eltwise(), [(2, 3), (2, 5)], "its bottoms have the shapes 2x3, 2x5; Caffe wants one shape"),
-        (Eltwise(operation="MAX", coeff=(1, 2)), [(2, 3)] * 2, "sets coeff, which Caffe takes with operation SUM only"),
+        (
+            Eltwise(operation="PROD", coeff=(1, 2)),
+            [(2, 3)] * 2,
+            "sets coeff beside operation PROD, which Caffe refuses",
+        ),
         (Eltwise(coeff=(1, 2)), [(2, 3)] * 3, "has 2 coeff values for 3 bottoms; Caffe wants one for each"),
     ],
 )

@@ -48,6 +48,27 @@ def test_mvn(rng, agree_everywhere):
     agree_everywhere(cases, tolerance=5e-6)
 
 
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_gradient_is_caffes(options, rng, gradient, agree):
+    x, dy = rng.standard_normal((2, 2, 3, 5, 7))
+    axes = {"axis": (1, 2, 3) if options.get("across_channels") else (2, 3), "keepdims": True}
+    expected = dy - dy.mean(**axes)
+    if options.get("normalize_variance", True):
+        deviation = x.std(**axes) + options.get("eps", 1e-9)
+        y = (x - x.mean(**axes)) / deviation
+        expected = (expected - y * (dy * y).mean(**axes)) / deviation
+    agree(gradient(MVN(**options), [x], weight=dy, phase="TRAIN"), expected, 1e-5)
+
+
+def test_training_stays_a_number_where_there_is_no_variance(gradient):
+    assert np.isfinite(gradient(MVN(eps=0.01), [np.ones((2, 3, 5, 7))], phase="TRAIN")).all()
+
+
+def test_training_and_testing_compute_the_same(rng, run_layer, agree):
+    x = rng.standard_normal((2, 3, 5, 7)) * 2 + 3
+    agree(run_layer(MVN(), [x], phase="TRAIN"), MVN().reference(x), 5e-6)
+
+
 @pytest.mark.parametrize("shape", [(2,), (2, 3), (2, 3, 1, 1)])
 def test_one_value_is_its_own_mean(shape, rng, run_layer):
     x = rng.standard_normal(shape)
