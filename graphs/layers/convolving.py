@@ -40,7 +40,9 @@ class Convolving:
             return self._emit_depthwise(tf, x, weights, name)
         # TensorFlow's kernels for CPU leave gaps along two axes, without a gradient, and crash once a bias is fused
         # into one that sees nothing but zeros.
-        if self.windows.has_gaps and (axes == 3 or self.learns or not self.windows.see(self.sizes)):
+        # oneDNN's gradient of one place's weights writes past its memory where the strides differ.
+        is_unsafe = self.learns and set(self.windows.kernel) == {1} and len(set(self.windows.strides)) > 1
+        if is_unsafe or (self.windows.has_gaps and (axes == 3 or self.learns or not self.windows.see(self.sizes))):
             y = self._emit_in_blocks(tf, x, weights)
             return tf.identity(y, name=name) if name else y
         return self._emit_groups(tf, x, weights, self.windows.strides, self._padding(), name, **self._gaps())
@@ -114,11 +116,14 @@ class Convolving:
     def _emit_in_blocks(self, tf: Any, x: Tensor, weights: Tensor) -> Tensor:
         """Returns windows with gaps: values that lie a dilation apart are brought together as pictures of their own."""
         x, sizes = self._padded(tf, x), self._padded_sizes()
-        # What is seen at all lies as far apart as stride and dilation have in common.
-        common = tuple(map(math.gcd, self.windows.strides, self.windows.dilations))
+        # What is seen at all lies as far apart as stride and dilation have in common, or as the stride of one place.
+        common = tuple(
+            stride if kernel == 1 else math.gcd(stride, gap)
+            for kernel, stride, gap in zip(self.windows.kernel, self.windows.strides, self.windows.dilations)
+        )
         x, sizes = every(tf, x, sizes, common), tuple(-(-size // step) for size, step in zip(sizes, common))
         strides = tuple(stride // step for stride, step in zip(self.windows.strides, common))
-        blocks = tuple(dilation // step for dilation, step in zip(self.windows.dilations, common))
+        blocks = tuple(max(1, dilation // step) for dilation, step in zip(self.windows.dilations, common))
         if set(blocks) == {1}:
             return self._emit_groups(tf, x, weights, strides, "VALID", None)
         fills = [[0, -size % block] for size, block in zip(sizes, blocks)]

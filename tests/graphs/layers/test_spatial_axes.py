@@ -223,7 +223,7 @@ def moved(array, source, target):
 
 
 # What TensorFlow 2.21 gets wrong with an AVX-512 processor, or dies of: one channel and one window along the width;
-# gaps within windows that see nothing but zeros, with a bias.
+# gaps within windows that see nothing but zeros, with a bias; the gradient of 1x1 weights with strides that differ.
 FOUND = [
     (Convolution, (2, 1, 9, 6), ((1, 4), (1, 3), (0, 0), (1, 1)), 2),
     (Convolution, (2, 1, 3, 8), ((2, 5), (1, 4), (0, 0), (1, 1)), 8),
@@ -233,6 +233,8 @@ FOUND = [
     (Convolution, (1, 1, 12, 1), ((1, 1), (2, 2), (1, 1), (2, 2)), 2),
     (Convolution, (2, 2, 5, 1), ((1, 2), (3, 2), (0, 3), (3, 2)), 4),
     (Convolution, (2, 3, 2, 2), ((2, 2), (1, 3), (2, 4), (1, 3)), 2),
+    (Convolution, (2, 6, 8, 9), ((1, 1), (2, 1), (0, 0), (1, 1)), 3),
+    (Convolution, (2, 2, 8, 8), ((1, 1), (1, 2), (0, 1), (1, 1)), 5),
 ]
 
 
