@@ -114,8 +114,9 @@ def _by_endpoint(layers: Layers, endpoints: Endpoints) -> Layers:
     """Returns a file's layers under the names of the endpoints that they belong to, where the file has its own."""
     split = _split(layers)
     if set(TORCHVISION) <= set(split):
-        first = endpoints.shapes.layers[0].node.layer
-        if "norm1" in endpoints or not isinstance(first, Convolution) or first.pads != (2, 2):
+        first = endpoints.shapes.layers[0]
+        pads = first.node.layer.windows(*first.bottoms).pads if isinstance(first.node.layer, Convolution) else ()
+        if "norm1" in endpoints or pads != (2, 2):
             raise Refused("is torchvision's AlexNet, without LRN and with conv1 padded by 2; build alexnet.torchvision")
         return {TORCHVISION.get(layer, layer): held for layer, held in split.items()}
     gathered = dict(layers)

@@ -40,3 +40,38 @@ def is_moved(shape: Shape) -> bool:
     if len(shape) < 4:
         return False
     return shape[1] != 1 and any(size != 1 for size in shape[2:])
+
+
+def is_picture(shape: Shape, axis: int) -> bool:
+    """Returns whether a blob with channels on ``axis`` lies in the graph as batch, spatial axes, channels: N, H, W, C
+    or N, D, H, W, C."""
+    return len(shape) >= 4 and axis == 1
+
+
+def as_picture(tf: Any, x: Any, shape: Shape, axis: int) -> Any:
+    """Returns the tensor of a blob of that shape as batch, two or more spatial axes, channels: all axes before
+    ``axis``, which has the channels, are the batch, those after it are spatial."""
+    if is_picture(shape, axis):
+        return x
+    order, rank = _picture_order(shape, axis), len(shape)
+    places = [graph_axis(one, rank) for one in order]
+    if places != list(range(rank)):
+        x = tf.transpose(x, places)
+    spatial = shape[axis + 1 :]
+    return tf.reshape(x, [1 if axis == 0 else -1, *(1,) * (2 - len(spatial)), *spatial, shape[axis]])
+
+
+def from_picture(tf: Any, y: Any, shape: Shape, axis: int, name: str | None = None) -> Any:
+    """Returns what undoes ``as_picture``: a blob of that shape in the graph's order. The last operation bears
+    ``name``, where there is one at all."""
+    if is_picture(shape, axis):
+        return y
+    order, rank = _picture_order(shape, axis), len(shape)
+    places = [order.index(one) for one in channels_last(tuple(range(rank)))]
+    is_moved = places != list(range(rank))
+    y = tf.reshape(y, [shape[one] for one in order], name=None if is_moved else name)
+    return tf.transpose(y, places, name=name) if is_moved else y
+
+
+def _picture_order(shape: Shape, axis: int) -> list[int]:
+    return [*range(axis), *range(axis + 1, len(shape)), axis]

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphs.layer import Filler, Layer, ParameterSpec, Site, Tensor
-from graphs.layers import windows
 from graphs.layers.convolution import Convolution
-from graphs.layers.windows import Pair
+from graphs.layers.windows import Sizes, Windows
 from weights import Layout, Refused, Shape
 
 
@@ -17,12 +16,10 @@ from weights import Layout, Refused, Shape
 class SameConvolution(Convolution):
     """A convolution padded as TensorFlow's SAME: ceil(size / stride) windows, an odd zero at the bottom and right."""
 
-    def windows_over(self, x: Shape) -> Pair:
-        down, right = (-(-size // stride) for size, stride in zip(windows.spatial(x), self.strides))
-        return down, right
+    is_same = True
 
-    def _padding(self) -> str:
-        return "SAME"
+    def _out(self, windows: Windows, x: Shape, sizes: Sizes) -> Sizes:
+        return tuple(-(-size // stride) for size, stride in zip(sizes, windows.strides))
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,9 @@ class _Depthwise(Convolution):
     ``group`` and ``num_output`` may be left out, as some forks do not read them; where they are given they must say so.
     """
 
+    bottoms = (1, 1)
+    tops = (1, 1)
+
     def _plain(self, x: Shape) -> Convolution:
         """Returns the layer as the Convolution that it stands for."""
         windows.spatial(x)
@@ -29,20 +32,20 @@ class _Depthwise(Convolution):
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return Convolution(**{**values, "group": x[1], "num_output": x[1]})
 
-    def top_shapes(self, x: Shape) -> Shape:
-        return self._plain(x).top_shapes(x)
+    def top_shape(self, x: Shape) -> Shape:
+        return self._plain(x).top_shape(x)
 
-    def parameters(self, x: Shape) -> tuple[ParameterSpec, ...]:
-        return self._plain(x).parameters(x)
+    def parameters(self, *bottoms: Shape) -> tuple[ParameterSpec, ...]:
+        return self._plain(bottoms[0]).parameters(*bottoms)
 
     def multiply_adds(self, bottoms: tuple[Shape, ...], tops: tuple[Shape, ...]) -> int:
         return self._plain(bottoms[0]).multiply_adds(bottoms, tops)
 
-    def reference(self, x: np.ndarray, weights: np.ndarray, biases: np.ndarray | None = None) -> np.ndarray:
-        return self._plain(x.shape).reference(x, weights, biases)
+    def reference(self, *arrays: np.ndarray, tops: int | None = None) -> np.ndarray | list[np.ndarray]:
+        return self._plain(arrays[0].shape).reference(*arrays, tops=tops)
 
-    def emit(self, tf: Any, site: Site, x: Tensor, weights: Tensor, biases: Tensor | None = None) -> Tensor:
-        return self._plain(site.bottom).emit(tf, site, x, weights, biases)
+    def emit(self, tf: Any, site: Site, *tensors: Tensor) -> Tensor | list[Tensor]:
+        return self._plain(site.bottom).emit(tf, site, *tensors)
 
 
 @layer("ConvolutionDepthwise", "convolution_param")

@@ -68,17 +68,22 @@ def nodes_of(layer: Layer, at: Place) -> list[Any]:
 
 @nodes_of.register
 def _convolution(layer: Convolution, at: Place) -> list[Any]:
+    windows, sizes = layer.windows(at.bottoms[0]), at.bottoms[0][2:]
+    if canonical_axis(layer.axis, at.bottoms[0]) != 1 or not sizes or 0 in windows.dilations:
+        raise ValueError("has axis, dilation 0 or a number of spatial axes that have no ONNX form here")
+    group = at.bottoms[0][1] // next(iter(at.parameters.values())).shape[1]
     return [
         _node(
             "Conv",
-            [*at.reads, *at.parameters],
-            at.top,
-            kernel_shape=layer.kernel,
-            strides=layer.strides,
-            pads=layer.pads * 2,
-            dilations=layer.dilations,
-            group=at.bottoms[0][1] // next(iter(at.parameters.values())).shape[1],
+            [bottom, *at.parameters],
+            top,
+            kernel_shape=windows.kernel,
+            strides=windows.strides,
+            pads=windows.pads + windows.past_end(sizes),
+            dilations=windows.dilations,
+            group=group,
         )
+        for bottom, top in zip(at.reads, at.makes)
     ]
 
 

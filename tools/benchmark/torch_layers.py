@@ -81,10 +81,19 @@ def step_of(layer: Layer, at: Inferred, phase: str) -> Step:
 
 @step_of.register
 def _convolution(layer: Convolution, at: Inferred, phase: str) -> Step:
-    conv2d = functional().conv2d
+    windows, sizes, nn = layer.windows(at.bottoms[0]), at.bottoms[0][2:], functional()
+    convolve = {1: nn.conv1d, 2: nn.conv2d, 3: nn.conv3d}.get(len(sizes))
+    if convolve is None or canonical_axis(layer.axis, at.bottoms[0]) != 1 or 0 in windows.dilations:
+        raise ValueError("has axis, dilation 0 or a number of spatial axes that have no PyTorch form here")
+    if any(windows.overhang(sizes)):
+        raise ValueError("has a window that is larger than its bottom, which PyTorch does not take")
 
-    def step(x: Any, weights: Any, biases: Any = None) -> Any:
-        return conv2d(x, weights, biases, layer.strides, layer.pads, layer.dilations, layer.group)
+    def step(*values: Any) -> list[Any]:
+        bottoms, (weights, *biases) = layer.parted(values)
+        bias = biases[0] if biases else None
+        group = at.bottoms[0][1] // weights.shape[1]
+        how = (bias, windows.strides, windows.pads, windows.dilations, group)
+        return [convolve(x, weights, *how) for x in bottoms]
 
     return step
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from graphs.layers.convolution import Convolution
+from graphs.layers.windows import Windows
 
 
 def literal(x, weights, biases, group, stride, pad, dilation):
@@ -146,8 +147,8 @@ def test_both_spellings_of_sizes_are_one(rng):
     twice = Convolution(num_output=2, kernel_size=(3, 2), stride=(2, 3), pad=(1, 0))
     by_axis = Convolution(num_output=2, kernel_h=3, kernel_w=2, stride_h=2, stride_w=3, pad_h=1, pad_w=0)
     for layer in (twice, by_axis):
-        assert (layer.kernel, layer.strides, layer.pads) == ((3, 2), (2, 3), (1, 0))
-    assert Convolution(num_output=2, kernel_size=(3,)).kernel == (3, 3)
+        assert layer.windows((2, 3, 5, 7)) == Windows((3, 2), (2, 3), (1, 0), (1, 1))
+    assert Convolution(num_output=2, kernel_size=(3,)).windows((2, 3, 5, 7)).kernel == (3, 3)
 
 
 def test_seven_by_seven_stride_two(rng, run_layer, agree):
@@ -161,7 +162,8 @@ def test_seven_by_seven_stride_two(rng, run_layer, agree):
     ("layer", "shape", "reason"),
     [
         (Convolution(num_output=5, kernel_size=(3,)), (2, 3, 2, 7), "is larger than its bottom, 2x3x2x7"),
-        (Convolution(num_output=5), (2, 3, 5, 7), "kernel_size is 0x0; Caffe wants 1 or more"),
+        (Convolution(num_output=5), (2, 3, 5, 7), "kernel_size is given 0 times; Caffe wants it once"),
+        (Convolution(num_output=5, kernel_size=(0,)), (2, 3, 5, 7), "kernel_size is 0x0; Caffe wants 1 or more"),
         (Convolution(num_output=5, kernel_size=(2,), stride=(0,)), (2, 3, 5, 7), "stride is 0x0"),
         (Convolution(kernel_size=(2,)), (2, 3, 5, 7), "num_output is 0; Caffe wants 1 or more"),
         (
@@ -177,8 +179,6 @@ def test_seven_by_seven_stride_two(rng, run_layer, agree):
             (2, 3, 5, 7),
             "sets both kernel_size and kernel_h or kernel_w",
         ),
-        (Convolution(num_output=5, kernel_size=(2,), axis=2), (2, 3, 5, 7), "only axis 1 is supported"),
-        (Convolution(num_output=5, kernel_size=(2,)), (2, 3, 5), "expected four axes"),
     ],
 )
 def test_refuses_what_caffe_refuses(layer, shape, reason):

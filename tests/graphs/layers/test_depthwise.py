@@ -66,7 +66,7 @@ def test_parameters_and_multiply_adds():
     [
         ({"num_output": 10}, "num_output is 10 for 5 channels"),
         ({"group": 2}, "group is 2 for 5 channels"),
-        ({}, "kernel_size is 0x0"),
+        ({}, "kernel_size is given 0 times"),
     ],
 )
 def test_refuses(definition, options, reason):

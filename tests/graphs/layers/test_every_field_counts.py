@@ -98,7 +98,7 @@ def observed(layer: Layer, shapes: list[tuple[int, ...]]) -> list[Any] | str:
     bottoms = [rng.standard_normal(shape) for shape in shapes]
     if isinstance(layer, Embed):
         bottoms = [rng.integers(0, 5, shape) for shape in shapes]
-    more = {"tops": 3} if layer.counts_tops else {}
+    more = {"tops": 3 if isinstance(layer, Slice) else len(shapes)} if layer.counts_tops else {}
     try:
         tops = listed(layer.top_shapes(*shapes, **more))
     except ValueError as error:

@@ -74,6 +74,10 @@ def _readings(weights: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         yield "transposed", weights.T
         yield "reshaped where they had to be transposed", weights.reshape(weights.shape[::-1]).T
         return
+    if weights.ndim != 4:
+        yield "with the kernel turned around", np.flip(weights, tuple(range(2, weights.ndim)))
+        yield "with inputs and outputs swapped", weights.swapaxes(0, 1)
+        return
     outputs, inputs, height, width = weights.shape
     yield "with rows and columns of the kernel swapped", weights.swapaxes(2, 3)
     yield "with the kernel turned by 180 degrees", weights[:, :, ::-1, ::-1]

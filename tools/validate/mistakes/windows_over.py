@@ -7,49 +7,51 @@ from dataclasses import replace
 
 import numpy as np
 
-from graphs.layers import windows
+from graphs.layer import canonical_axis, spell
+from graphs.layers import windows as sliding
 from graphs.layers.convolution import Convolution
 from graphs.layers.pooling import Pooling
-from graphs.layers.windows import Pair
+from graphs.layers.windows import Pair, Sizes
 from tools.validate.mistakes.scene import Scene, Step, Variant
 
-Sides = tuple[Pair, Pair]
+Sides = tuple[Sizes, Sizes]
 """What is added (above and left, below and right)."""
 
 
-def same_padding(size: Pair, extent: Pair, stride: Pair) -> Sides:
+def same_padding(size: Sizes, extent: Sizes, stride: Sizes) -> Sides:
     """Returns what TensorFlow's SAME adds to a picture of ``size``: the odd one below and on the right."""
     total = [
         max((-(-length // step) - 1) * step + reach - length, 0) for length, reach, step in zip(size, extent, stride)
     ]
-    return (total[0] // 2, total[1] // 2), (-(-total[0] // 2), -(-total[1] // 2))
+    return tuple(one // 2 for one in total), tuple(-(-one // 2) for one in total)
 
 
 def convolution_padding(scene: Scene, step: Step) -> Iterator[Variant]:
     """Yields a convolution with TensorFlow's SAME or VALID for Caffe's padding, or without its dilation."""
-    layer = step.layer
-    if not isinstance(layer, Convolution):
+    layer, shape = step.layer, np.shape(scene.truth.get(step.bottoms[0], 0)) if step.bottoms else ()
+    if not isinstance(layer, Convolution) or len(shape) < 3 or canonical_axis(layer.axis, shape) != 1:
         return
-    pads = "x".join(map(str, layer.pads))
+    windows = layer.windows(shape)
+    pads = spell(windows.pads)
     bare = step.having(pad=(0,), pad_h=None, pad_w=None)
 
     def same(x: np.ndarray) -> np.ndarray:
-        return windows.pad_spatial(x, *same_padding(windows.spatial(x.shape), layer.extent, layer.strides))
+        return sliding.pad_spatial(x, *same_padding(x.shape[2:], windows.extent, windows.strides))
 
-    wanted = "VALID" if not any(layer.pads) else f"pad {pads} on both sides, spelled out"
+    wanted = "VALID" if not any(windows.pads) else f"pad {pads} on both sides, spelled out"
     yield Variant(
         "SAME for explicit padding",
         f"the port pads with TensorFlow's SAME, which adds more at the end and goes by the stride; Caffe has {wanted}",
         (bare.fed_through(same),),
     )
-    if any(layer.pads):
+    if any(windows.pads):
         yield Variant(
             "VALID for explicit padding", f"the port does not pad; Caffe has pad {pads} on both sides", (bare,)
         )
-    if layer.dilations != (1, 1):
+    if windows.has_gaps:
         yield Variant(
             "dilation missing",
-            f"the port's kernel has no gaps; Caffe has dilation {'x'.join(map(str, layer.dilations))}",
+            f"the port's kernel has no gaps; Caffe has dilation {spell(windows.dilations)}",
             (step.having(dilation=()),),
         )
 
@@ -123,13 +125,14 @@ def _names(layer: Pooling, method: str, lies: str, outside: str) -> list[str]:
 
 def _pooling(layer: Pooling, method: str, lies: str, outside: str) -> Callable[[np.ndarray], np.ndarray]:
     def compute(x: np.ndarray) -> np.ndarray:
-        size, kernel, strides = windows.spatial(x.shape), layer.kernel(x.shape), layer.strides
+        size, kernel, strides = sliding.spatial(x.shape), layer.kernel(x.shape), layer.strides
         pads, out = layer.pads, layer.pooled(x.shape)[2:]
         if lies == "other":
             turned = "CEIL" if layer.round_mode == "FLOOR" or not layer.ceil_mode else "FLOOR"
             out = replace(layer, round_mode=turned, ceil_mode=True).pooled(x.shape)[2:]
         elif lies == "same":
-            pads = same_padding(size, kernel, strides)[0]
+            above, left = same_padding(size, kernel, strides)[0]
+            pads = above, left
             out = tuple(-(-length // step) for length, step in zip(size, strides))
         elif lies == "valid":
             pads = (0, 0)
