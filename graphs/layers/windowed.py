@@ -46,6 +46,11 @@ class Windowed(Layer):
         pads = _sizes("pad", self.pad, h, w, count, default=0)
         return Windows(kernel, strides, pads, _sizes("dilation", self.dilation, None, None, count, default=1))
 
+    def works_in_place(self) -> bool:
+        # One by one, Caffe multiplies the bottom where it lies; other windows are laid out in columns first.
+        kernel = {*self.kernel_size, self.kernel_h, self.kernel_w, *self.stride, self.stride_h, self.stride_w}
+        return not (kernel <= {None, 1} and {*self.pad, self.pad_h, self.pad_w} <= {None, 0})
+
     def pictures(self, x: np.ndarray) -> np.ndarray:
         """Returns a bottom as batch, channels, spatial axes."""
         axis = canonical_axis(self.axis, x.shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -211,7 +211,7 @@ def of_exact_values(draft: Draft) -> Made | None:
 
 
 def loss(draft: Draft) -> Made | None:
-    one = draft.pick(lambda blob, shape: blob not in draft.exact and len(shape) == 2)
+    one = draft.pick(lambda blob, shape: blob not in draft.exact and len(shape) == 2 and shape[1] > 1)
     if one is None:
         return None
     other = draft.pick(lambda _, s: s == draft.blobs[str(one)])
@@ -229,7 +229,13 @@ SHARED_BY = {"InnerProduct": 2, "Convolution": 2, "Scale": 1, "PReLU": 1}
 """Types that may share their first parameters, and how many of them."""
 
 
-def definition(seed: int, layers: int = 9) -> tuple[str, list[str]]:
+PLAIN = [*[convolution] * 3, *[elementwise] * 3, lrn, eltwise, concat, inner_product]
+"""Kinds that other readers of Caffe's files know as well."""
+
+
+def definition(
+    seed: int, layers: int = 9, kinds: Sequence[Callable[[Draft], Made | None]] = KINDS
+) -> tuple[str, list[str]]:
     """Returns a net's text, and the blobs that hold whole numbers from 0 to 2 (labels)."""
     draft = Draft(np.random.default_rng(seed))
     batch = draft.integer(1, 3)
@@ -241,7 +247,7 @@ def definition(seed: int, layers: int = 9) -> tuple[str, list[str]]:
     tries = 0
     while draft.count < layers and tries < 6 * layers:
         tries += 1
-        made = KINDS[draft.rng.integers(len(KINDS))](draft)
+        made = kinds[draft.rng.integers(len(kinds))](draft)
         if made is not None:
             _try(draft, *made)
     if draft.chance(0.3):

@@ -18,7 +18,7 @@ from graphs import infer, run_reference
 from graphs.emit import build
 from graphs.names import name_values
 from graphs.tensorflow1 import tensorflow1
-from tests.graphs.random_nets import definition
+from tests.graphs.random_nets import PLAIN, definition
 from weights import Parameter
 
 TOLERANCE = 2e-5
@@ -26,14 +26,14 @@ TOLERANCE = 2e-5
 
 IN_OPENCV = {
     *("Input", "Convolution", "InnerProduct", "ReLU", "TanH", "Sigmoid", "BNLL", "Concat", "Dropout", "PReLU"),
-    *("Softmax", "AbsVal", "Split"),
+    *("Softmax", "AbsVal", "LRN", "ELU", "Power", "Exp", "Eltwise"),
 }
 """Layers that OpenCV's importer computes as Caffe does, in the forms that these nets have."""
 
 
-def port_of(seed: int) -> tuple[Port, dict[str, np.ndarray]]:
+def port_of(seed: int, **what: Any) -> tuple[Port, dict[str, np.ndarray]]:
     """Returns a net by chance with parameters by chance, and what to feed it."""
-    text, labels = definition(seed)
+    text, labels = definition(seed, **what)
     described = describe(parse_prototxt(text), Request())
     shapes = infer(described.network)
     names = name_values(shapes)
@@ -85,47 +85,60 @@ def _constant(tf: Any, port: Port) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(20))
 def test_graph_and_reference_agree(part):
-    ports = [port_of(seed) for seed in range(100 * part, 100 * (part + 1))]
+    seeds = range(100 * part, 100 * (part + 1))
+    ports = [port_of(seed) for seed in seeds]
     compared = 0
-    for seed, (port, feeds), values in zip(range(100 * part, 100 * (part + 1)), ports, by_graph(ports)):
+    for seed, (port, feeds), values in zip(seeds, ports, by_graph(ports)):
         with np.errstate(all="ignore"):
             exact, rounded = (
                 run_reference(port.shapes, port.arrays(), feeds, dtype) for dtype in (np.float64, np.float32)
             )
         assert values.keys() == exact.keys()
-        for key, value in values.items():
-            what = f"net {seed}, {key}:\n{definition(seed)[0]}"
-            assert value.shape == exact[key].shape, what
-            compared += value.size > 0
-            far = ~(np.abs(exact[key]) < 1e30) | ~(np.abs(rounded[key]) < 1e30)  # float32 ends there
-            error, noise = (np.abs(one - exact[key])[~far].max(initial=0) for one in (value, rounded[key]))
-            scale = np.abs(exact[key][~far]).max(initial=0)
-            assert error <= TOLERANCE * scale + 30 * noise, what
+        beyond: set[str] = set()  # blobs that float32 can't hold, and what is made of them
+        for node in port.network.nodes:
+            for top in node.tops:
+                key = node.name, top
+                assert values[key].shape == exact[key].shape, f"net {seed}, {key}:\n{definition(seed)[0]}"
+                far = ~(np.abs(exact[key]) < 1e30) | ~(np.abs(rounded[key]) < 1e30)
+                if not beyond.intersection(node.bottoms):
+                    error, noise = (
+                        np.abs(one - exact[key])[~far].max(initial=0) for one in (values[key], rounded[key])
+                    )
+                    scale = np.abs(exact[key][~far]).max(initial=0)
+                    assert error <= TOLERANCE * scale + 30 * noise, f"net {seed}, {key}:\n{definition(seed)[0]}"
+                    compared += not far.all()
+                if far.any() or beyond.intersection(node.bottoms):
+                    beyond.add(top)
     assert compared > 900
 
 
 @pytest.mark.slow
 def test_opencv_agrees():
+    """With the reference, in nets that it reads: it does not read ``transpose``, nor windows larger than pictures."""
     compared = 0
-    for seed in range(2000):
-        port, feeds = port_of(seed)
-        plain = {node.layer.type for node in port.network.nodes} <= IN_OPENCV
-        if not plain or set(feeds) != {"data"} or not any(layer.parameters for layer in port.shapes):
+    for seed in range(700):
+        port, feeds = port_of(seed, layers=4, kinds=PLAIN)
+        text = definition(seed, layers=4, kinds=PLAIN)[0]
+        is_known = {node.layer.type for node in port.network.nodes} <= IN_OPENCV and "transpose" not in text
+        if not is_known or set(feeds) != {"data"} or not port.parameters:
             continue
-        file = io.BytesIO()
-        message = message_of(port.network)
-        write_caffemodel(file, message, port.arrays())
-        net = cv2.dnn.readNetFromCaffe(bytearray(print_prototxt(message).encode()), bytearray(file.getvalue()))
-        net.setInput(feeds["data"], "data")
-        last = {top: node.name for node in port.network.nodes for top in node.tops if len(node.tops) == 1}
         values = run_reference(port.shapes, port.arrays(), feeds)
-        for blob in port.network.outputs:
-            if blob not in last:
-                continue
-            expected = net.forward(last[blob])
-            got = values[last[blob], blob]
-            assert got.size == expected.size
-            error = np.abs(got.ravel() - expected.ravel()).max()
-            assert error <= 1e-4 * np.abs(expected).max(), f"net {seed}, {blob}:\n{definition(seed)[0]}"
+        for (blob, node), expected in by_opencv(port, feeds["data"]).items():
+            got = values[node, blob]
+            error = np.abs(got - expected.reshape(got.shape)).max()
+            assert error <= TOLERANCE * np.abs(expected).max(), f"net {seed}, {blob} differs by {error:.3g}:\n{text}"
             compared += 1
-    assert compared > 50
+    assert compared > 100
+
+
+def by_opencv(port: Port, data: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+    """Returns (blob, the layer that made it last) -> value of a net's outputs; nothing where OpenCV refuses the net."""
+    file, message = io.BytesIO(), message_of(port.network)
+    write_caffemodel(file, message, port.arrays())
+    last = {node.tops[0]: node.name for node in port.network.nodes if node.tops[0] in port.network.outputs}
+    try:
+        net = cv2.dnn.readNetFromCaffe(bytearray(print_prototxt(message).encode()), bytearray(file.getvalue()))
+        net.setInput(data, "data")
+        return {(blob, node): net.forward(node) for blob, node in last.items()}
+    except cv2.error:
+        return {}
