@@ -12,7 +12,8 @@ from graphs.fillers import drawn, filled
 from graphs.layer import ParameterSpec, spell
 from graphs.names import Names
 from graphs.network import Shapes
-from weights import Layout, Parameter, Refused, Shape
+from graphs.sharing import declared
+from weights import Parameter, Refused, Shape
 from weights.stored import CAFFE, TENSORFLOW, ArrayLike, Stored
 
 
@@ -50,13 +51,14 @@ def bind(shapes: Shapes, names: Names, stored: Stored, layout: str | None = None
     default = _layout_of(found)
     notes = list(matched.notes)
     bound: dict[str, Parameter] = {}
-    owned = _owned_layouts(shapes, names)
+    owned = declared(shapes, names.variables)
     in_file = {name: index for index, name in enumerate(stored.layers) if stored.is_caffes}
     for one in sorted(found, key=lambda one: in_file.get(one.layer.node.name, 0)):  # the order in which Caffe loads
         parameter = _parameter(one, default, notes)
-        if owned[one.variable] != parameter.layout:  # shared, and it lies as its owner declares it
-            held = parameter.caffe.reshape(owned[one.variable].caffe)
-            parameter = replace(parameter, layout=owned[one.variable], array=held, held=CAFFE)
+        layout_there = owned[one.variable].layout
+        if layout_there != parameter.layout:  # shared, and it lies as its owner declares it
+            held = parameter.caffe.reshape(layout_there.caffe)
+            parameter = replace(parameter, layout=layout_there, array=held, held=CAFFE)
         known = bound.get(one.variable)
         if known is not None and not np.array_equal(known.caffe, parameter.caffe):
             notes.append(
@@ -122,15 +124,6 @@ def _matters(one: _Found) -> bool:
     layout = one.spec.layout
     moving = [axis for axis in layout.order if layout.view[axis] != 1]
     return moving != sorted(moving)
-
-
-def _owned_layouts(shapes: Shapes, names: Names) -> dict[str, Layout]:
-    """Returns each variable's layout: that of the first layer that has it, where layers share it."""
-    owned: dict[str, Layout] = {}
-    for layer, variables in zip(shapes, names.variables):
-        for spec, name in zip(layer.parameters, variables):
-            owned.setdefault(name, spec.layout)
-    return owned
 
 
 def _parameter(one: _Found, default: str, notes: list[str]) -> Parameter:

@@ -12,8 +12,7 @@ from graphs.layer import ParameterSpec, Site, Tensor, listed
 from graphs.layers.data import Input
 from graphs.names import Names
 from graphs.network import Inferred, Network, Shapes
-from graphs.sharing import relaid
-from weights import Layout
+from graphs.sharing import declared, relaid
 
 
 @dataclass(frozen=True)
@@ -45,24 +44,23 @@ def emit(
     """
     blobs: dict[str, Tensor] = {}
     hidden = _hidden(network)
-    held: dict[str, Layout] = {}
+    owned = declared(shapes, names.variables)
     emitted = []
     for place, (layer, top_names, variables) in enumerate(zip(shapes, names.tops, names.variables)):
         node = layer.node
+        spelled = [top_name(name) for name in top_names]
+        passed: list[Tensor] = []
         if isinstance(node.layer, Input):
             tops = [
-                tf.placeholder(tf.float32, placeholder_shape(shape), name=top_name(name))
+                tf.placeholder(tf.float32, placeholder_shape(shape), name=name)
                 if inputs is None or blob not in inputs
-                else tf.identity(inputs[blob], name=top_name(name))
-                for blob, shape, name in zip(node.tops, layer.open_tops, top_names)
+                else tf.identity(inputs[blob], name=name)
+                for blob, shape, name in zip(node.tops, layer.open_tops, spelled)
             ]
-            passed = []
         else:
             own = None if seed is None or not node.layer.draws else tf.add(seed, [zlib.crc32(node.name.encode()), 0])
-            own_names = tuple(
-                None if (place, top) in hidden else top_name(top_names[top]) for top in range(len(top_names))
-            )
-            site = Site(own_names, layer.open_bottoms, layer.open_tops, network.phase, own)
+            free = tuple(None if (place, index) in hidden else name for index, name in enumerate(spelled))
+            site = Site(free, layer.open_bottoms, layer.open_tops, network.phase, own)
             bottoms = [blobs[bottom] for bottom in node.bottoms]
             if network.phase == "TRAIN" and not all(node.propagate_down):
                 bottoms = [
@@ -70,15 +68,15 @@ def emit(
                     for bottom, followed in zip(bottoms, node.propagate_down)
                 ]
             arrays = [
-                relaid(tf, parameter(name), held.setdefault(name, spec.layout), spec.layout)
+                relaid(tf, parameter(name), owned[name].layout, spec.layout)
                 for name, spec in zip(variables, layer.parameters)
             ]
-            tensors = (*bottoms, *arrays)
+            made = listed(node.layer.emit(tf, site, *bottoms, *arrays))
             tops = [
-                top if name is not None else tf.identity(top, name=top_name(planned))
-                for top, name, planned in zip(listed(node.layer.emit(tf, site, *tensors)), own_names, top_names)
+                top if site.names[index] else tf.identity(top, name=name)
+                for index, (top, name) in enumerate(zip(made, spelled))
             ]
-            passed = node.layer.passed(tf, site, *tensors) if training else []
+            passed = node.layer.passed(tf, site, *bottoms, *arrays) if training else []
         blobs.update(zip(node.tops, tops))
         emitted.append(Emitted(layer, tuple(tops), tuple(passed)))
     return emitted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,16 @@ def sharing_problems(layers: Iterable[Inferred]) -> Iterator[str]:
                     f"{owner.node}, where they are {spell(first.layout.caffe)}; Caffe wants "
                     + ("as many values" if is_permissive else "the same shape")
                 )
+
+
+def declared(layers: Iterable[Inferred], variables: Iterable[Sequence[str]]) -> dict[str, ParameterSpec]:
+    """Returns variable -> what its owner declares: the first layer that has it, by whose layout it lies in the graph.
+    ``variables`` has, for each layer, the names of its parameters' variables."""
+    found: dict[str, ParameterSpec] = {}
+    for layer, names in zip(layers, variables):
+        for spec, name in zip(layer.parameters, names):
+            found.setdefault(name, spec)
+    return found
 
 
 def relaid(tf: Any, x: Tensor, held: Layout, wanted: Layout) -> Tensor:

@@ -12,11 +12,12 @@ from typing import Any
 
 from graphs.emit import Emitted, emit
 from graphs.fillers import initializer
-from graphs.layer import Filler, ParameterSpec, Zeros
+from graphs.layer import Filler, Zeros
 from graphs.layers.data import Input
 from graphs.names import Names
 from graphs.network import Network, Shapes
 from graphs.recording import RECORDING_TF, Attribute, Call, Element
+from graphs.sharing import declared
 
 WIDTH = 100
 
@@ -80,10 +81,7 @@ def network_source(network: Network, shapes: Shapes, names: Names, made_from: st
 
     ``made_from`` names the files it was converted from.
     """
-    specs: dict[str, ParameterSpec] = {}
-    for layer, names_of in zip(shapes, names.variables):
-        for spec, name in zip(layer.parameters, names_of):
-            specs.setdefault(name, spec)  # its owner's, where layers share it
+    specs = declared(shapes, names.variables)
     variables: dict[str, Any] = {}
 
     def parameter(name: str) -> Any:

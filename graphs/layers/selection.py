@@ -41,7 +41,7 @@ class Filter(Layer):
     tops = (1, MANY)
     counts_tops = True
     selects = True
-    note = "batch must be free"
+    note = "layers behind it must take any number of items"
 
     def top_shapes(self, *bottoms: Shape, tops: int) -> list[Shape]:
         *filtered, selector = bottoms

@@ -22,6 +22,7 @@ from graphs.layers.bn import BN
 from graphs.layers.data import Input
 from graphs.names import Names, name_values
 from graphs.network import Network, Shapes, infer
+from graphs.sharing import declared
 from tools.train.solver import Definition
 from tools.training.overwritten import overwritten, without_gradient
 from tools.training.trainable import loss_weights
@@ -267,6 +268,5 @@ def final_port(net: Net, arrays: Mapping[str, np.ndarray]) -> Port:
 def _parameters(shapes: Shapes, names: Names, arrays: Mapping[str, np.ndarray]) -> dict[str, Parameter]:
     return {
         name: Parameter(name, spec.layout, np.asarray(arrays[name]), "tensorflow")
-        for layer, variables in zip(shapes, names.variables)
-        for spec, name in zip(layer.parameters, variables)
+        for name, spec in declared(shapes, names.variables).items()
     }
