@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from graphs.layers.shaping import Reshape
-from graphs.network import Network, Node, in_place, infer
+from graphs.network import Network, Node, infer
+from graphs.wiring import in_place
 from weights import Refused, Shape
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from graphs.layer import MANY, Layer, ParameterSpec, listed, spell, told
 from graphs.layers.data import Input
 from graphs.sharing import sharing_problems
+from graphs.wiring import blob_problems, doubled_names, in_place_problems
 from weights import Refused, Shape
 
 LARGEST_BLOB = 2**31 - 1
@@ -189,8 +189,8 @@ def _infer(network: Network, selected: int = 0) -> tuple[Inferred, ...]:
     layers: list[Inferred] = []
     problems: list[str] = []
     for node in network.nodes:
-        problems += _blob_problems(node, blobs, made_by)
-        problems += _in_place_problems(node, readers)
+        problems += blob_problems(node, blobs, made_by)
+        problems += in_place_problems(node, readers)
         bottoms = [blobs.get(bottom) for bottom in node.bottoms]
         tops: list[Shape | None] = [None] * len(node.tops)
         known = tuple(bottom for bottom in bottoms if bottom is not None)
@@ -207,58 +207,10 @@ def _infer(network: Network, selected: int = 0) -> tuple[Inferred, ...]:
         readers.update(dict.fromkeys(node.bottoms, node))
         for top in node.tops:
             readers.pop(top, None)
-    problems += [*_doubled_names(layers), *sharing_problems(layers)]
+    problems += [*doubled_names(layers), *sharing_problems(layers)]
     if problems:
         raise Refused(*problems)
     return tuple(layers)
-
-
-def _doubled_names(layers: list[Inferred]) -> Iterator[str]:
-    """Yields what is wrong with names that several layers have: Caffe finds weights by them."""
-    counts = Counter(layer.node.name for layer in layers)
-    for name in dict.fromkeys(layer.node.name for layer in layers if layer.parameters):
-        if counts[name] > 1:
-            yield f"layer '{name}': the name is used {counts[name]} times, so its weights can't be told apart"
-
-
-def _blob_problems(node: Node, blobs: dict[str, Shape | None], made_by: dict[str, Node]) -> Iterator[str]:
-    for bottom in node.bottoms:
-        if bottom in blobs:
-            continue
-        if bottom not in made_by:
-            yield (
-                f"{node}: bottom '{bottom}' is made by no layer; where it is an input, say its shape: "
-                f"--input-shape {bottom}=1,3,227,227"
-            )
-        elif made_by[bottom] is node:
-            yield f"{node}: bottom '{bottom}' is its own top, and no layer before it makes it"
-        else:
-            yield (
-                f"{node}: bottom '{bottom}' is made further down, by layer '{made_by[bottom].name}'; "
-                "Caffe runs layers in file order, so this is a cycle or the layers are out of order"
-            )
-    for place, top in enumerate(node.tops):
-        if top in blobs and top not in node.bottoms[place : place + 1]:
-            yield f"{node}: top '{top}' was made before, by layer '{made_by[top].name}', and is not changed in place"
-
-
-def _in_place_problems(node: Node, readers: dict[str, Node]) -> Iterator[str]:
-    for top in in_place(node):
-        if not node.layer.works_in_place():
-            yield (
-                f"{node}: changes '{top}' in place, but Caffe's layer reads what it has overwritten there; give its "
-                "top a name of its own"
-            )
-        elif top in readers:
-            yield (
-                f"{node}: changes '{top}' in place, which {readers[top]} reads too; Caffe refuses that (top produced "
-                "by multiple sources): give its top a name of its own"
-            )
-
-
-def in_place(node: Node) -> list[str]:
-    """Returns the blobs that a layer changes in place: tops that stand where the bottom of that name does."""
-    return [top for top, bottom in zip(node.tops, node.bottoms) if top == bottom]
 
 
 def _infer_layer(node: Node, bottoms: tuple[Shape, ...], phase: str) -> Inferred:
