@@ -190,10 +190,10 @@ def _infer(network: Network, selected: int = 0) -> tuple[Inferred, ...]:
     problems: list[str] = []
     for node in network.nodes:
         problems += _blob_problems(node, blobs, made_by)
-        problems += _in_place_problems(node, readers)
         bottoms = [blobs.get(bottom) for bottom in node.bottoms]
         tops: list[Shape | None] = [None] * len(node.tops)
         known = tuple(bottom for bottom in bottoms if bottom is not None)
+        problems += _in_place_problems(node, readers, known if len(known) == len(bottoms) else ())
         if len(known) == len(bottoms):  # else: the reason was given where the bottom went missing
             try:
                 inferred = _infer_layer(node, known, network.phase)
@@ -242,9 +242,9 @@ def _blob_problems(node: Node, blobs: dict[str, Shape | None], made_by: dict[str
             yield f"{node}: top '{top}' was made before, by layer '{made_by[top].name}', and is not changed in place"
 
 
-def _in_place_problems(node: Node, readers: dict[str, Node]) -> Iterator[str]:
+def _in_place_problems(node: Node, readers: dict[str, Node], bottoms: tuple[Shape, ...]) -> Iterator[str]:
     for top in in_place(node):
-        if not node.layer.works_in_place():
+        if not node.layer.works_in_place(*bottoms):
             yield (
                 f"{node}: changes '{top}' in place, but Caffe's layer reads what it has overwritten there; give its "
                 "top a name of its own"
