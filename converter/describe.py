@@ -106,15 +106,14 @@ class _Reader:
         for descriptor, value in layer.ListFields():
             if descriptor.name in definition.messages:
                 values.update(arguments(value, definition, refuse))
+                names = [one.name for one, _ in value.ListFields() if one.name in definition.unread]
+                self._note_unread(layer, [f"{descriptor.name}.{name}" for name in names])
             elif descriptor.name == "transform_param" and definition is Input:
                 values["transform_param"] = Transform(**arguments(value, Transform, refuse))
             elif descriptor.name == "phase" and Phase.Name(value) != self.request.state.phase:
                 refuse("phase", f"is {Phase.Name(value)} while the net runs in {self.request.state.phase}")
             elif descriptor.name not in COMMON and not is_data:
-                self.notes.append(
-                    f"layer '{layer.name}' ({layer.type}): {descriptor.name} has no effect; Caffe does not read it in "
-                    "a layer of this type"
-                )
+                self._note_unread(layer, [descriptor.name])
         for number in unknown_fields(layer):
             refuse(str(number), "is no field of a layer that this converter knows (a fork's?)")
         if problems:
@@ -128,6 +127,12 @@ class _Reader:
             raise Refused(f"propagate_down: has {counts}; Caffe wants one for each, or none")
         weights, down = tuple(layer.loss_weight), tuple(layer.propagate_down)
         return Node(layer.name, definition(**values), tuple(layer.bottom), tops, specs, weights, down)
+
+    def _note_unread(self, layer: LayerParameter, names: Iterable[str]) -> None:
+        self.notes += [
+            f"layer '{layer.name}' ({layer.type}): {name} has no effect; Caffe does not read it in a layer of this type"
+            for name in names
+        ]
 
     def _shapes(self, layer: LayerParameter, stated: tuple[Shape, ...]) -> tuple[Shape, ...]:
         given = self.request.inputs

@@ -23,15 +23,15 @@ def arguments(message: Message, definition: type, refuse: Callable[[str, str], N
     """Returns the arguments for a dataclass: those of its fields that ``message`` sets.
 
     ``refuse(field, reason)`` is called for each field that is set and that neither the dataclass has nor its
-    ``without_effect`` names, unknown ones included.
+    ``without_effect`` or ``unread`` names, unknown ones included.
     """
     known = {field.name for field in dataclasses.fields(definition)}
-    without_effect = getattr(definition, "without_effect", ())
+    passed_over = {*getattr(definition, "without_effect", ()), *getattr(definition, "unread", ())}
     values = {}
     for field, value in message.ListFields():
         if field.name in known:
             values[field.name] = _value(field, value)
-        elif field.name not in without_effect:
+        elif field.name not in passed_over:
             refuse(f"{message.DESCRIPTOR.name}.{field.name}", "is not supported by this converter")
     for number in unknown_fields(message):
         refuse(f"{message.DESCRIPTOR.name}.{number}", "field of that number is unknown (a fork's?)")

@@ -27,12 +27,32 @@ def to_caffe_order(tf: Any, x: Any, shape: Shape) -> Any:
     return tf.transpose(x, [0, rank - 1, *range(1, rank - 1)])
 
 
+def reshaped(tf: Any, x: Any, shape: Shape, wanted: Shape, name: str | None = None) -> Any:
+    """Returns the tensor of a blob of that shape as one of ``wanted``, its values in Caffe's order.
+
+    TensorFlow's optimizer takes transpositions apart wrongly where reshapes that change nothing lie between them, and
+    loses the last one; so there are none of these.
+    """
+    held = shape if is_moved(shape) else channels_last(shape)
+    if shape == wanted:
+        return tf.identity(x, name=name)
+    x = to_caffe_order(tf, x, shape)
+    if not is_moved(wanted):
+        target = channels_last(wanted)
+        return tf.identity(x, name=name) if held == target else tf.reshape(x, list(target), name=name)
+    return _moved(tf, x if held == wanted else tf.reshape(x, list(wanted)), wanted, name)
+
+
 def in_graph_order(tf: Any, x: Any, shape: Shape, name: str | None = None) -> Any:
     """Returns a tensor that is in Caffe's order, with ``shape``, in the graph's; the last operation bears ``name``."""
     if not is_moved(shape):
         return tf.reshape(x, list(channels_last(shape)), name=name)
-    moved = tf.reshape(x, list(shape))
-    return tf.transpose(moved, [0, *range(2, len(shape)), 1], name=name)
+    return _moved(tf, tf.reshape(x, list(shape)), shape, name)
+
+
+def _moved(tf: Any, x: Any, shape: Shape, name: str | None) -> Any:
+    """Returns a tensor of that shape, in Caffe's order, in the graph's."""
+    return tf.transpose(x, [0, *range(2, len(shape)), 1], name=name)
 
 
 def is_moved(shape: Shape) -> bool:

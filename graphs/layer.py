@@ -94,6 +94,8 @@ class Layer:
     """The fields of Caffe's LayerParameter that hold the parameters."""
     without_effect: ClassVar[frozenset[str]] = frozenset()
     """Parameters that choose how Caffe computes, never what: ``engine`` and the like."""
+    unread: ClassVar[frozenset[str]] = frozenset()
+    """Fields of its messages that are other layers' parameters: Caffe's layer does not read them, which is noted."""
     bottoms: ClassVar[tuple[int, int]] = (1, 1)
     """Fewest and most bottoms."""
     tops: ClassVar[tuple[int, int]] = (1, 1)
@@ -128,9 +130,9 @@ class Layer:
         """Returns the layer's parameters in the order of Caffe's blobs."""
         return ()
 
-    def works_in_place(self) -> bool:
+    def works_in_place(self, *bottoms: Shape) -> bool:
         """Returns whether Caffe's layer may write its first top over its first bottom: not where it reads a value
-        again after writing there."""
+        again after writing there. ``bottoms`` are shapes, none where they are not known."""
         return True
 
     def hides(self, bottoms: int) -> bool:

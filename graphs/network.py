@@ -190,10 +190,10 @@ def _infer(network: Network, selected: int = 0) -> tuple[Inferred, ...]:
     problems: list[str] = []
     for node in network.nodes:
         problems += blob_problems(node, blobs, made_by)
-        problems += in_place_problems(node, readers)
         bottoms = [blobs.get(bottom) for bottom in node.bottoms]
         tops: list[Shape | None] = [None] * len(node.tops)
         known = tuple(bottom for bottom in bottoms if bottom is not None)
+        problems += in_place_problems(node, readers, known if len(known) == len(bottoms) else ())
         if len(known) == len(bottoms):  # else: the reason was given where the bottom went missing
             try:
                 inferred = _infer_layer(node, known, network.phase)

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from weights import Shape
+
 if TYPE_CHECKING:
     from graphs.network import Inferred, Node
 
@@ -41,10 +43,11 @@ def blob_problems(node: Node, made: Collection[str], made_by: Mapping[str, Node]
             yield f"{node}: top '{top}' was made before, by layer '{made_by[top].name}', and is not changed in place"
 
 
-def in_place_problems(node: Node, readers: Mapping[str, Node]) -> Iterator[str]:
-    """Yields why a layer can't change blobs in place, of which ``readers`` have read the value that it would change."""
+def in_place_problems(node: Node, readers: Mapping[str, Node], bottoms: tuple[Shape, ...]) -> Iterator[str]:
+    """Yields why a layer can't change blobs in place, of which ``readers`` have read the value that it would change;
+    ``bottoms`` are its bottoms' shapes, () where they are not known."""
     for top in in_place(node):
-        if not node.layer.works_in_place():
+        if not node.layer.works_in_place(*bottoms):
             yield (
                 f"{node}: changes '{top}' in place, but Caffe's layer reads what it has overwritten there; give its "
                 "top a name of its own"

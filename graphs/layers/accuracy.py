@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphs.layer import Layer, Site, Tensor, canonical_axis, layer
-from graphs.layers.loss import check_labels, label_vector, score_rows
+from graphs.layers.loss import check_labels, class_count, label_vector, score_rows
 from weights import Shape
 
 
@@ -50,8 +50,10 @@ class Accuracy(Layer):
         axis = canonical_axis(self.axis, site.bottom)
         scores = score_rows(tf, x, site.bottom, axis)
         labels = label_vector(tf, label, site.bottoms[1])
-        is_label = tf.one_hot(labels, site.bottom[axis])
-        own = tf.reduce_sum(tf.multiply(scores, is_label), axis=1, keepdims=True)
+        is_label = tf.one_hot(labels, class_count(tf, scores, site.bottom, axis))
+        # Chosen, not multiplied: another class may score infinity, and 0 times that is no number.
+        own = tf.where(tf.greater(is_label, 0.0), scores, tf.zeros_like(scores))
+        own = tf.reduce_sum(own, axis=1, keepdims=True)
         rivals = tf.reduce_sum(tf.cast(tf.greater_equal(scores, own), tf.float32), axis=1)  # the label itself is one
         is_right = tf.cast(tf.less_equal(rivals, float(self.top_k)), tf.float32)
         if self.ignore_label is None:

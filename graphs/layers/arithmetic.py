@@ -18,7 +18,7 @@ from weights import Shape
 class AbsVal(Layer):
     """The magnitude of each value."""
 
-    def works_in_place(self) -> bool:
+    def works_in_place(self, *bottoms: Shape) -> bool:
         return False  # Caffe refuses it itself
 
     def reference(self, x: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphs.layer import Filler, Layer, ParameterSpec, Site, Tensor, canonical_axis, layer
-from graphs.layers.normalization import broadcast_layout, num_axes_notes, spanned, spread_over
+from graphs.layers.normalization import broadcast_layout, filled_rows, num_axes_notes, spanned, spread_over
 from weights import Shape
 
 
@@ -46,4 +46,4 @@ class Bias(Layer):
     def emit(self, tf: Any, site: Site, x: Tensor, bias: Tensor) -> Tensor:
         if len(site.bottoms) == 2:
             bias = spread_over(tf, bias, site.bottoms, self.axis)
-        return tf.add(x, bias, name=site.name)
+        return tf.add(x, filled_rows(tf, bias, site, self.axis, self.num_axes), name=site.name)

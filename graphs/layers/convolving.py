@@ -11,6 +11,9 @@ from graphs.layer import Tensor
 from graphs.layers.windows import Pair, Sizes, Windows, tensorflow_padding
 from weights import Shape
 
+MOST_PADDED = 6
+"""Axes of what TensorFlow's own operation pads."""
+
 
 @dataclass(frozen=True)
 class Convolving:
@@ -108,7 +111,11 @@ class Convolving:
 
     def _padded(self, tf: Any, x: Tensor) -> Tensor:
         padding = tensorflow_padding(self.windows.pads, self.windows.past_end(self.sizes))
-        return tf.pad(x, padding) if isinstance(padding, list) else x
+        return pad_axes(tf, x, self._pictures, padding) if isinstance(padding, list) else x
+
+    @property
+    def _pictures(self) -> Shape:
+        return (-1, *self.sizes, self.ends[0] * (1 if self.is_alone else self.group))
 
     def _padded_sizes(self) -> Sizes:
         return tuple(map(sum, zip(self.sizes, self.windows.pads, self.windows.past_end(self.sizes))))
@@ -137,9 +144,9 @@ class Convolving:
         windows, axes = self.windows, len(self.sizes)
         ends = [windows.pads[0], windows.past_end(self.sizes)[0]]
         if any(ends):
-            x = tf.pad(x, [[0, 0], ends, *([[0, 0]] * axes)])
+            x = pad_axes(tf, x, self._pictures, [[0, 0], ends, *([[0, 0]] * axes)])
         rest = replace(self, windows=windows.without_first(), sizes=self.sizes[1:])
-        inputs, outputs = self.ends[0] * (1 if self.is_alone else self.group), self.ends[1]
+        inputs, outputs = self._pictures[-1], self.ends[1]
         return along_first(
             tf,
             x,
@@ -179,6 +186,18 @@ def along_first(
     return tf.reshape(tf.add_n(parts), [-1, *out], name=name)
 
 
+def pad_axes(tf: Any, x: Tensor, shape: Shape, ends: Sequence[Sequence[int]]) -> Tensor:
+    """Returns ``x``, which has ``shape``, with zeros at both ends of its axes, however many these are."""
+    if len(shape) <= MOST_PADDED:
+        return tf.pad(x, ends)
+    sizes = list(shape)
+    for axis, end in enumerate(ends):
+        if any(end):
+            x = tf.pad(tf.reshape(x, [-1, sizes[axis], math.prod(sizes[axis + 1 :])]), [[0, 0], end, [0, 0]])
+            sizes[axis] += sum(end)
+    return tf.reshape(x, sizes)
+
+
 def every(tf: Any, x: Tensor, ends: Sizes, steps: Sizes) -> Tensor:
     """Returns every ``steps``-th value along each axis, from the first to before ``ends``."""
     if set(steps) == {1}:
@@ -193,8 +212,7 @@ def spread(tf: Any, x: Tensor, shape: Shape, axes: Sequence[int], steps: Sizes) 
         if step == 1:
             continue
         before, after = sizes[: axis + 1], sizes[axis + 1 :]
-        x = tf.reshape(x, [*before, 1, *after])
-        x = tf.pad(x, [*([0, 0] for _ in before), [0, step - 1], *([0, 0] for _ in after)])
+        x = tf.pad(tf.reshape(x, [-1, 1, math.prod(after)]), [[0, 0], [0, step - 1], [0, 0]])
         x = tf.reshape(x, [*before[:-1], before[-1] * step, *after])
         sizes[axis] = (sizes[axis] - 1) * step + 1
         whole = [-1] * len(shape)  # what tf.slice calls the rest

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphs.layer import Site, Tensor, canonical_axis, layer, spell
 from graphs.layers import windows as sliding
-from graphs.layers.convolving import along_first, spread
+from graphs.layers.convolving import along_first, pad_axes, spread
 from graphs.layers.windowed import Weighted
 from graphs.layers.windows import Sizes, Windows
 from weights import Layout, Shape
@@ -136,7 +136,9 @@ class Deconvolving:
     def _emit_along_first(self, tf: Any, x: Tensor, weights: Tensor, name: str | None) -> Tensor:
         windows, reach = self.windows, self.windows.extent[0] - 1
         x = spread(tf, x, self._pictures, [1], windows.strides)
-        x = tf.pad(x, [[0, 0], [reach, reach], *([[0, 0]] * len(self.sizes))])
+        batch, first, *inner = self._pictures
+        held = (batch, (first - 1) * windows.strides[0] + 1, *inner)
+        x = pad_axes(tf, x, held, [[0, 0], [reach, reach], *([[0, 0]] * len(self.sizes))])
         out = _out(windows, self.sizes)
         items = None if self.items is None else self.items * out[0]
         rest = replace(self, windows=windows.without_first(), sizes=self.sizes[1:], items=items)

@@ -80,7 +80,7 @@ class Split(Layer):
     is_view = True
     tops = (1, MANY)
 
-    def works_in_place(self) -> bool:
+    def works_in_place(self, *bottoms: Shape) -> bool:
         return False  # Caffe refuses it itself
 
     def reference(self, x: np.ndarray) -> np.ndarray:

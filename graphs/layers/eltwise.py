@@ -38,7 +38,7 @@ class Eltwise(Layer):
         if self.coeff and self.operation == "MAX":
             yield "sets coeff, which Caffe ignores with operation MAX"
 
-    def works_in_place(self) -> bool:
+    def works_in_place(self, *bottoms: Shape) -> bool:
         return self.operation == "PROD"  # the others clear their top first
 
     def hides(self, bottoms: int) -> bool:

@@ -37,7 +37,7 @@ class Embed(Layer):
         biases = ParameterSpec("biases", Layout((self.num_output,)), self.bias_filler)
         return (weights, biases) if self.bias_term else (weights,)
 
-    def works_in_place(self) -> bool:
+    def works_in_place(self, *bottoms: Shape) -> bool:
         return False
 
     def reference(self, x: np.ndarray, weights: np.ndarray, biases: np.ndarray | None = None) -> np.ndarray:

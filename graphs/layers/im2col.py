@@ -23,6 +23,7 @@ class Im2col(Windowed):
     a window; the top's channels are the bottom's channel, row and column within the window, the last one fastest."""
 
     without_effect = frozenset({"engine", "force_nd_im2col"})
+    unread = frozenset({"num_output", "bias_term", "group", "weight_filler", "bias_filler"})
     note = "any number of spatial axes, axis"
 
     def top_shapes(self, x: Shape) -> Shape:

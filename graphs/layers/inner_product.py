@@ -53,7 +53,7 @@ class InnerProduct(Layer):
     def multiply_adds(self, bottoms: tuple[Shape, ...], tops: tuple[Shape, ...]) -> int:
         return math.prod(tops[0]) * math.prod(bottoms[0][canonical_axis(self.axis, bottoms[0]) :])
 
-    def works_in_place(self) -> bool:
+    def works_in_place(self, *bottoms: Shape) -> bool:
         return False
 
     def reference(self, x: np.ndarray, weights: np.ndarray, biases: np.ndarray | None = None) -> np.ndarray:

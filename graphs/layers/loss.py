@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graphs.channels_last import to_caffe_order
+from graphs.channels_last import graph_axis, to_caffe_order
 from graphs.layer import Layer, Site, Tensor, canonical_axis, layer, spell
 from graphs.layers.softmax import Softmax
 from weights import Shape
@@ -280,9 +280,7 @@ class ContrastiveLoss(Layer):
         else:
             # Caffe's gradient divides by the distance plus 1e-4, which also holds where two points coincide.
             distance = tf.stop_gradient(tf.sqrt(squares))
-            change = tf.divide(
-                tf.subtract(squares, tf.stop_gradient(squares)), tf.multiply(tf.add(distance, 1e-4), 2.0)
-            )
+            change = tf.divide(_nothing(tf, squares), tf.multiply(tf.add(distance, 1e-4), 2.0))
             others = tf.square(tf.nn.relu(tf.subtract(self.margin, tf.add(distance, change))))
         is_similar = tf.not_equal(label_vector(tf, similar, site.bottoms[2]), 0)
         return tf.multiply(tf.reduce_mean(tf.where(is_similar, squares, others)), 0.5, name=site.name)
@@ -345,11 +343,18 @@ def rows(tf: Any, x: Tensor, shape: Shape) -> Tensor:
 def score_rows(tf: Any, x: Tensor, shape: Shape, axis: int) -> Tensor:
     """Returns a blob as (places, classes): the axes beside ``axis`` made one, in Caffe's order."""
     rank = len(shape)
-    if rank < 4 or axis != 1:  # else the classes are last already, and the places in Caffe's order
-        x = to_caffe_order(tf, x, shape)
-        if axis != rank - 1:
-            x = tf.transpose(x, [*(a for a in range(rank) if a != axis), axis])
-    return x if rank == 2 else tf.reshape(x, [-1, shape[axis]])
+    order = [graph_axis(one, rank) for one in (*range(axis), *range(axis + 1, rank), axis)]
+    if order != list(range(rank)):
+        x = tf.transpose(x, order)
+    if rank == 2:
+        return x
+    is_open = shape[axis] < 0  # classes along a free batch
+    return tf.reshape(x, [math.prod(shape[1:]), -1] if is_open else [-1, shape[axis]])
+
+
+def class_count(tf: Any, scores: Tensor, shape: Shape, axis: int) -> Tensor | int:
+    """Returns how many classes ``scores``, the rows of a blob of that shape, have."""
+    return shape[axis] if shape[axis] >= 0 else tf.gather(tf.shape(scores), 1)
 
 
 def label_vector(tf: Any, label: Tensor, shape: Shape) -> Tensor:
@@ -399,7 +404,9 @@ def _with_gradient(tf: Any, value: Tensor, nothing: Tensor) -> Tensor:
 
 
 def _nothing(tf: Any, x: Tensor) -> Tensor:
-    """Returns 0 with the gradient of ``x``: x less itself, so that no number is rounded by one that is larger."""
+    """Returns 0 with the gradient of ``x``: x less itself, so that no number is rounded by one that is larger; where x
+    is infinite, 0 alone."""
+    x = tf.where(tf.math.is_finite(x), x, tf.zeros_like(x))
     return tf.subtract(x, tf.stop_gradient(x))
 
 

@@ -42,7 +42,7 @@ class LRN(Layer):
         if self.norm_region == "WITHIN_CHANNEL" and self.k != 1:
             yield f"k is {self.k:g}, which Caffe ignores WITHIN_CHANNEL"
 
-    def works_in_place(self) -> bool:
+    def works_in_place(self, *bottoms: Shape) -> bool:
         return self.norm_region == "WITHIN_CHANNEL"
 
     def reference(self, x: np.ndarray) -> np.ndarray:
@@ -62,8 +62,23 @@ class LRN(Layer):
     def emit(self, tf: Any, site: Site, x: Tensor) -> Tensor:
         n, reach = self.local_size, self.local_size // 2
         if self.norm_region == "ACROSS_CHANNELS":
+            if self.alpha <= 0 or self.k < 0:
+                return self._emit_plainly(tf, site, x)
             return tf.nn.lrn(x, reach, bias=self.k, alpha=self.alpha / n, beta=self.beta, name=site.name)
         squares = tf.pad(tf.square(x), [[0, 0], [reach, reach], [reach, reach], [0, 0]])
         energy = tf.nn.avg_pool2d(squares, [n, n], [1, 1], "VALID")
         scale = tf.pow(tf.add(tf.multiply(energy, self.alpha), 1.0), -self.beta)
         return tf.multiply(x, scale, name=site.name)
+
+    def _emit_plainly(self, tf: Any, site: Site, x: Tensor) -> Tensor:
+        """Returns the top across channels where a power's base may be below 0, which TensorFlow's own operation takes
+        the logarithm of."""
+        if self.alpha == 0:
+            return tf.multiply(x, tf.pow(self.k, -self.beta), name=site.name)
+        reach = self.local_size // 2
+        squares = tf.pad(tf.square(x), [[0, 0], [0, 0], [0, 0], [reach, reach]])
+        channels = site.bottom[1]
+        whole = [-1, -1, -1, channels]
+        sums = tf.add_n([tf.slice(squares, [0, 0, 0, start], whole) for start in range(self.local_size)])
+        base = tf.add(tf.multiply(sums, self.alpha / self.local_size), self.k)
+        return tf.multiply(x, tf.pow(base, -self.beta), name=site.name)

@@ -131,7 +131,7 @@ class Scale(Layer):
             factor = spread_over(tf, factor, site.bottoms, self.axis)
         if bias is None:
             return tf.multiply(x, factor, name=site.name)
-        return tf.add(tf.multiply(x, factor), bias, name=site.name)
+        return tf.add(tf.multiply(x, factor), filled_rows(tf, bias, site, self.axis, self.num_axes), name=site.name)
 
 
 def spanned(x: Shape, axis: int, num_axes: int, *second: Shape, verb: str) -> Shape:
@@ -172,6 +172,18 @@ def broadcast_layout(x: Shape, span: Shape, axis: int) -> Layout:
     while len(moved) > 1 and moved[0] == 1:
         moved = moved[1:]
     return Layout(span, view=full, order=order, tensorflow=moved)
+
+
+def filled_rows(tf: Any, bias: Tensor, site: Site, axis: int, num_axes: int) -> Tensor:
+    """Returns what is added to a layer's first bottom; a column, one value for each row of two axes, as rows of it.
+
+    TensorFlow's optimizer adds up the constants of a fully connected layer and those added to its top, and takes a
+    column for as many biases as it has rows.
+    """
+    shape = site.bottom
+    span = site.bottoms[1] if len(site.bottoms) == 2 else spanned(shape, axis, num_axes, verb="shift")
+    is_column = len(shape) == 2 and len(span) == 1 and canonical_axis(axis, shape) == 0 and min(shape) > 0
+    return tf.broadcast_to(bias, list(shape)) if is_column else bias
 
 
 def spread_over(tf: Any, factor: Tensor, shapes: tuple[Shape, ...], axis: int) -> Tensor:

@@ -33,7 +33,7 @@ class Permute(Layer):
     def top_shapes(self, x: Shape) -> Shape:
         return tuple(x[axis] for axis in self._order(x))
 
-    def works_in_place(self) -> bool:
+    def works_in_place(self, *bottoms: Shape) -> bool:
         return False
 
     def reference(self, x: np.ndarray) -> np.ndarray:

@@ -134,7 +134,7 @@ class Pooling(Layer):
         )
         return down, right
 
-    def works_in_place(self) -> bool:
+    def works_in_place(self, *bottoms: Shape) -> bool:
         return False
 
     def reference(self, x: np.ndarray, *, tops: int = 1) -> np.ndarray | list[np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -65,6 +65,13 @@ class _Recurrent(Layer):
             if given != state:
                 raise ValueError(f"has a state of shape {spell(given)}; expected {spell(state)}")
         return [(*x[:2], self.num_output), *[state] * self._exposed]
+
+    def notes(self, *bottoms: Shape) -> Iterator[str]:
+        if not self.expose_hidden:
+            yield (
+                "its state begins at zero in every run; Caffe goes on with that of the run before where the second "
+                "bottom's first step is not 0"
+            )
 
     def _gate_parameters(self, bottoms: tuple[Shape, ...], x: str, bias: str, h: str) -> tuple[ParameterSpec, ...]:
         """Returns the parameters of a step's gates, by the names that Caffe's unrolled net has for them."""

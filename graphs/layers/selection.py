@@ -25,6 +25,9 @@ class BatchReindex(Layer):
             )
         return (*places, *x[1:])
 
+    def works_in_place(self, *bottoms: Shape) -> bool:
+        return False
+
     def reference(self, x: np.ndarray, places: np.ndarray) -> np.ndarray:
         return np.stack([x[int(place)] for place in places])
 

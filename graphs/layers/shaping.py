@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphs.channels_last import graph_axis, in_graph_order, to_caffe_order
+from graphs.channels_last import graph_axis, reshaped
 from graphs.layer import MANY, Layer, Site, Tensor, canonical_axis, layer, spell
 from weights import Shape
 
@@ -47,7 +47,8 @@ class Concat(Layer):
 @layer("Flatten", "flatten_param")
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """Axes ``axis`` to ``end_axis`` made one, in Caffe's order."""
+    """Axes ``axis`` to ``end_axis`` made one, in Caffe's order; where ``end_axis`` is the one before ``axis``, one of
+    size 1 is put between them."""
 
     is_view = True
     note = "any axes"
@@ -57,18 +58,18 @@ class Flatten(Layer):
 
     def top_shapes(self, x: Shape) -> Shape:
         first, last = canonical_axis(self.axis, x), canonical_axis(self.end_axis, x)
-        if last < first:
+        if last < first - 1:
             raise ValueError(f"end_axis {self.end_axis} comes before axis {self.axis} of its bottom, {spell(x)}")
         return (*x[:first], math.prod(x[first : last + 1]), *x[last + 1 :])
 
-    def works_in_place(self) -> bool:
+    def works_in_place(self, *bottoms: Shape) -> bool:
         return False  # Caffe refuses it itself
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         return x.reshape(self.top_shapes(x.shape))
 
     def emit(self, tf: Any, site: Site, x: Tensor) -> Tensor:
-        return in_graph_order(tf, to_caffe_order(tf, x, site.bottom), site.top, site.name)
+        return reshaped(tf, x, site.bottom, site.top, site.name)
 
 
 @layer("Reshape", "reshape_param")
@@ -111,11 +112,11 @@ class Reshape(Layer):
     def _spelled(self) -> str:
         return f"({', '.join(map(str, self.shape))})"
 
-    def works_in_place(self) -> bool:
+    def works_in_place(self, *bottoms: Shape) -> bool:
         return False  # Caffe refuses it itself
 
     def reference(self, x: np.ndarray) -> np.ndarray:
         return x.reshape(self.top_shapes(x.shape))
 
     def emit(self, tf: Any, site: Site, x: Tensor) -> Tensor:
-        return in_graph_order(tf, to_caffe_order(tf, x, site.bottom), site.top, site.name)
+        return reshaped(tf, x, site.bottom, site.top, site.name)

@@ -60,6 +60,9 @@ class SPP(Layer):
             return pooled[0]
         return (x[0], sum(math.prod(shape[1:]) for shape in pooled))
 
+    def works_in_place(self, *bottoms: Shape) -> bool:
+        return False
+
     def reference(self, x: np.ndarray) -> np.ndarray:
         pooled = [pooling.values(x) for pooling in self._poolings(x.shape)]
         if len(pooled) == 1:

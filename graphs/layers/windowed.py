@@ -46,7 +46,9 @@ class Windowed(Layer):
         pads = _sizes("pad", self.pad, h, w, count, default=0)
         return Windows(kernel, strides, pads, _sizes("dilation", self.dilation, None, None, count, default=1))
 
-    def works_in_place(self) -> bool:
+    def works_in_place(self, *bottoms: Shape) -> bool:
+        if bottoms and canonical_axis(self.axis, bottoms[0]) == len(bottoms[0]) - 1:
+            return False  # no spatial axes: one by one, whatever the kernel
         # One by one, Caffe multiplies the bottom where it lies; other windows are laid out in columns first.
         kernel = {*self.kernel_size, self.kernel_h, self.kernel_w, *self.stride, self.stride_h, self.stride_w}
         return not (kernel <= {None, 1} and {*self.pad, self.pad_h, self.pad_w} <= {None, 0})

@@ -113,10 +113,22 @@ def test_parameters_of_another_layer_are_noted(type_name):
     }
 
 
+def test_a_parameter_of_another_layer_in_a_message_that_both_read_is_noted():
+    message = NetParameter()
+    layer = message.layer.add(name="y", type="Im2col", bottom=["x"], top=["y"])
+    layer.convolution_param.num_output = 5
+    layer.convolution_param.kernel_size.append(3)
+    described = describe(message, Request())
+    assert described.notes == (
+        "layer 'y' (Im2col): convolution_param.num_output has no effect; Caffe does not read it in a layer of "
+        "this type",
+    )
+
+
 @pytest.mark.parametrize("type_name", sorted(LAYERS))
 def test_a_parameter_that_no_definition_has_is_refused(type_name):
     definition = LAYERS[type_name]
-    known = {field.name for field in dataclasses.fields(definition)} | definition.without_effect
+    known = {field.name for field in dataclasses.fields(definition)} | definition.without_effect | definition.unread
     for name in definition.messages:
         for field in LayerParameter.DESCRIPTOR.fields_by_name[name].message_type.fields:
             if field.name in known or field.message_type is not None or is_repeated(field):

@@ -71,6 +71,21 @@ NETS = {
     ],
     "instance normalization": [("c", "data", CONV), ("n", "c", "type: 'MVN'"), ("y", "n", LEAKY)],
     "elu": [("c", "data", CONV), ("y", "c", "type: 'ELU'")],
+    "a bias for each picture": [
+        ("c", "data", "type: 'InnerProduct' inner_product_param { num_output: 7 }"),
+        ("b", "c", "type: 'Bias' bias_param { axis: 0 }"),
+        ("y", "b", LEAKY),
+    ],
+    "a factor and a bias for each picture": [
+        ("c", "data", "type: 'InnerProduct' inner_product_param { num_output: 7 }"),
+        ("s", "c", "type: 'Scale' scale_param { axis: 0 bias_term: true }"),
+        ("y", "s", LEAKY),
+    ],
+    "a bias for each row": [
+        ("c", "data", CONV),
+        ("b", "c", "type: 'Bias' bias_param { axis: 2 }"),
+        ("y", "b", LEAKY),
+    ],
     "in place": [("c", "data", CONV), ("y", "c", LEAKY + " #in place")],
 }
 
@@ -96,7 +111,8 @@ def test_any_two_layers_together(name, tmp_path, rng):
     manifest = json.loads((tmp_path / "net.pb.json").read_text())
     tensors = [top["tensor"] for layer in manifest["layers"] for top in layer["tops"]][1:]
     assert len(tensors) == len(NETS[name])
-    x = rng.standard_normal((3, 7, 11, 3)).astype(np.float32)
+    items = 3 if port.shapes.free_batch else 2
+    x = rng.standard_normal((items, 7, 11, 3)).astype(np.float32)
     tf = tensorflow1("the tests")
     with tf.Graph().as_default(), tf.Session() as session:
         tf.import_graph_def(tf.GraphDef.FromString((tmp_path / "net.pb").read_bytes()), name="")

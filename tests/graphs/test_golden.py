@@ -43,7 +43,7 @@ def of_kind(recorded: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]
 
 
 def test_all_recordings_are_here():
-    assert len(CASES) == 143
+    assert len(CASES) == 151
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -14,8 +14,10 @@ from graphs.layers.lrn import LRN
 from graphs.layers.mvn import MVN
 from graphs.layers.normalization import BatchNorm, Scale
 from graphs.layers.pooling import Pooling
+from graphs.layers.selection import BatchReindex
 from graphs.layers.shaping import Concat, Flatten
 from graphs.layers.softmax import Softmax
+from graphs.layers.spp import SPP
 from graphs.network import Network, Node, infer
 from weights import Refused
 
@@ -162,6 +164,20 @@ def test_a_layer_that_caffe_lets_read_what_it_overwrote(layer):
         f"{node}: changes 'data' in place, but Caffe's layer reads what it has overwritten there; give its top a name "
         "of its own"
     ]
+
+
+def test_in_place_over_what_is_read_again():
+    rows, places = (Node(name, Input((shape,)), (), (name,)) for name, shape in (("x", (3, 5)), ("places", (3,))))
+    ending = (
+        "changes 'x' in place, but Caffe's layer reads what it has overwritten there; give its top a name of its own"
+    )
+    reindexed = Node("y", BatchReindex(), ("x", "places"), ("x",))
+    assert reasons(rows, places, reindexed) == [f"{reindexed}: {ending}"]
+    picture, pooled = Node("x", Input(((3, 5, 1, 1),)), (), ("x",)), Node("y", SPP(pyramid_height=1), ("x",), ("x",))
+    assert reasons(picture, pooled) == [f"{pooled}: {ending}"]
+    # Without spatial axes, Caffe multiplies the bottom where it lies, whatever the kernel.
+    convolved = Node("y", Convolution(num_output=5, kernel_size=(2,)), ("x",), ("x",))
+    assert reasons(rows, convolved) == [f"{convolved}: {ending}"]
 
 
 def test_layers_that_work_in_place():

@@ -15,7 +15,7 @@ from tools.train.step import Step, build_step
 from tools.training.saturation import Cut, cut_labels
 from tools.training.snapshots import Checkpoints
 from tools.training.towers import add_towers
-from tools.training.trainable import Trainable, add_network, clear, frozen_in_part, rates
+from tools.training.trainable import Trainable, add_network, clear, frozen_in_part, of_last_pass, rates
 from weights import Refused, Shape
 
 ITERATION, RANDOM_SEED = "global_step", "random_seed"
@@ -77,7 +77,11 @@ def build_training(
     if unclipped:
         raise Refused(*(f"{net.definition.source}: {told}" for told in unclipped.values()))
     cut = tuple(cut_labels(tf, trained))
-    step = build_step(tf, session, solver, trained, rates(net.shapes, net.names), net.outputs, seed, cut)
+    try:
+        rate, last = rates(net.shapes, net.names), of_last_pass(net.shapes, net.names)
+    except Refused as refused:
+        raise refused.within(net.definition.source) from refused
+    step = build_step(tf, session, solver, trained, rate, net.outputs, seed, cut, last)
     variables = dict(trained.variables)
     tested = []
     for place, ((other, source), one) in enumerate(zip(tests, solver.tests)):

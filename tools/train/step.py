@@ -6,7 +6,7 @@ weight decay, then the solver's own rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,19 +131,23 @@ def build_step(
     outputs: Sequence[str],
     seed: Tensor,
     cut: Sequence[Cut] = (),
+    of_last_pass: Collection[str] = (),
 ) -> Step:
     """Returns the iteration of a network that ``solver`` trains. ``outputs`` are the blobs to show; ``seed`` is that of
-    ``trained``; ``cut`` what its losses cut off."""
+    ``trained``; ``cut`` what its losses cut off; ``of_last_pass`` names variables whose gradients are not summed over
+    passes."""
     learned = {name: variable for name, variable in trained.variables.items() if rates[name].lr_mult}
     slots = slots_of(tf, solver, learned)
     slopes = gradients(tf, trained, list(learned))
     is_late = solver.policy.follows_loss
     sums = _sums(tf, learned) if solver.iter_size > 1 or is_late else {}
-    summed = {name: tf.add(sums[name], slope) if sums else slope for name, slope in slopes.items()}
+    added = set(sums) - set(of_last_pass)
+    summed = {name: tf.add(sums[name], slope) if name in added else slope for name, slope in slopes.items()}
     rate = tf.placeholder(tf.float32, [], name="learning_rate")
 
     def accumulate() -> Any:
-        return tf.group(*(one.assign_add(slopes[name]) for name, one in sums.items()), trained.keep(tf))
+        kept = [(one.assign_add if name in added else one.assign)(slopes[name]) for name, one in sums.items()]
+        return tf.group(*kept, trained.keep(tf))
 
     def change(by: Mapping[str, Tensor]) -> Any:
         changes = updates(tf, solver, learned, slots, by, rates, rate)

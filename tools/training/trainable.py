@@ -173,6 +173,27 @@ def frozen_in_part(shapes: Shapes, names: Names) -> dict[str, str]:
     }
 
 
+def of_last_pass(shapes: Shapes, names: Names) -> list[str]:
+    """Returns the variables of Parameter layers. Their gradient is their top's in Caffe, which each pass writes anew:
+    of the passes of one iteration only the last counts.
+
+    Raises Refused where another layer shares one: what it adds to the gradient is lost, or not, by their order."""
+    owners: dict[str, list[Node]] = {}
+    for layer, variables in zip(shapes, names.variables):
+        for name in variables:
+            owners.setdefault(name, []).append(layer.node)
+    found = [name for name, nodes in owners.items() if any(node.layer.type == "Parameter" for node in nodes)]
+    problems = [
+        f"{owners[name][1]}: shares {name} with {owners[name][0]}, and Caffe writes the gradient of a Parameter layer "
+        "over what others add to it; that is not repeated here: let it have a parameter of its own"
+        for name in found
+        if len(owners[name]) > 1
+    ]
+    if problems:
+        raise Refused(*problems)
+    return found
+
+
 def assign(session: Any, variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Gives variables the values of ``arrays``, by name, in TensorFlow's layout; one at a time is copied.
 

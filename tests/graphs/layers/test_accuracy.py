@@ -76,3 +76,9 @@ def test_without_labels_it_is_zero(rng, agree_everywhere):
 def test_refuses_what_caffe_refuses(layer, shapes, reason):
     with pytest.raises(ValueError, match=reason):
         layer.top_shapes(*shapes)
+
+
+def test_a_score_that_is_infinite(agree_everywhere):
+    x = np.float32([[np.inf, 2, 3], [1, 2, np.inf], [1, -np.inf, 3]])
+    expected = np.array(1 / 3)
+    agree_everywhere({"": (Accuracy(top_k=2), [x, np.float32([1, 2, 1])], expected)})

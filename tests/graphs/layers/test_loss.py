@@ -385,6 +385,12 @@ def test_scores_far_from_zero_lose_as_much_as_caffe_counts(layer, smallest, far,
     np.testing.assert_allclose(gradient(layer, [x, label, *more]), wanted, rtol=1e-6, atol=1e-30)
 
 
+def test_points_infinitely_far_apart(three_ways):
+    a, b = np.float32([[1e30, 2], [1, 2]]), np.float32([[-1e30, 2], [1, 2.5]])
+    for way, tops in three_ways(ContrastiveLoss(), [a, b, np.float32([0, 0])]).items():
+        assert tops[0] == pytest.approx(0.5**2 / 2 / 2), way  # as far as float32 knows, or further
+
+
 @pytest.mark.parametrize("value", [1e-25, 0.0, -0.5])
 def test_what_is_no_probability_loses_as_much_as_caffe_counts(value, three_ways):
     x = np.float32([[value, 0.25, 0.5]])

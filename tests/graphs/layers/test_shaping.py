@@ -67,5 +67,5 @@ def test_another_batch_than_the_definitions(rng, run_layer, agree):
 
 
 def test_flatten_refuses_axes_in_the_wrong_order():
-    with pytest.raises(ValueError, match="end_axis 1 comes before axis 2 of its bottom, 2x3x5x7"):
-        Flatten(axis=2, end_axis=1).top_shapes((2, 3, 5, 7))
+    with pytest.raises(ValueError, match="end_axis 0 comes before axis 2 of its bottom, 2x3x5x7"):
+        Flatten(axis=2, end_axis=0).top_shapes((2, 3, 5, 7))

@@ -335,6 +335,47 @@ def test_a_rate_that_waits_for_the_loss_updates_as_one_that_does_not(train):
     assert equal(final("fixed.caffemodel"), final("plateau.caffemodel"))
 
 
+SEQUENCES = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 3 dim: 2 dim: 5 } } }
+layer { name: "cont" type: "Input" top: "cont" input_param { shape { dim: 3 dim: 2 } } }
+layer { name: "target" type: "Input" top: "target" input_param { shape { dim: 3 dim: 2 dim: 4 } } }
+layer { name: "h" type: "LSTM" bottom: "x" bottom: "cont" top: "h"
+  recurrent_param { num_output: 4 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "h" bottom: "target" top: "loss" }
+"""
+
+
+def test_a_state_that_caffe_hands_to_the_next_pass_is_refused(train, refused, rng):
+    arrays = {"x": rng.standard_normal((12, 3, 2, 5)), "target": rng.standard_normal((12, 3, 2, 4))}
+    cont = np.ones((12, 3, 2))
+    cont[1:, 0] = 0  # before the first pass the state is 0 anyway
+    train.write(net=SEQUENCES, cont=cont, **arrays)
+    assert train() == 0
+    cont[7, 0, 1] = 1
+    train.write(net=SEQUENCES, cont=cont, **arrays)
+    assert refused() == [
+        "net.prototxt: pass 7: layer 'h' (LSTM): 'cont' is not 0 at the first step, so that Caffe goes on with the "
+        "state of the pass before, which is not kept here: let every pass begin with 0, or hand on the state with "
+        "expose_hidden"
+    ]
+
+
+PARAMETERS = """
+layer { name: "target" type: "Input" top: "target" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 2 dim: 3 } } param { name: "shared" } }
+layer { name: "b" type: "Bias" bottom: "target" top: "b" bias_param { axis: 0 num_axes: 2 } param { name: "shared" } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "p" bottom: "b" top: "loss" }
+"""
+
+
+def test_a_parameter_layer_that_shares_its_parameter_is_refused(train, refused, rng):
+    train.write(net=PARAMETERS, target=rng.standard_normal((12, 2, 3)))
+    assert refused() == [
+        "net.prototxt: layer 'b' (Bias): shares p/weights with layer 'p' (Parameter), and Caffe writes the gradient of "
+        "a Parameter layer over what others add to it; that is not repeated here: let it have a parameter of its own"
+    ]
+
+
 @pytest.mark.parametrize("iter_size", [1, 2])
 def test_no_snapshot_where_none_was_written(train, refused, iter_size):
     data = train.arrays["data"].copy()
