@@ -371,8 +371,9 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "p" bottom: "b" top: "loss" }
 def test_a_parameter_layer_that_shares_its_parameter_is_refused(train, refused, rng):
     train.write(net=PARAMETERS, target=rng.standard_normal((12, 2, 3)))
     assert refused() == [
-        "net.prototxt: layer 'b' (Bias): shares p/weights with layer 'p' (Parameter), and Caffe writes the gradient of "
-        "a Parameter layer over what others add to it; that is not repeated here: let it have a parameter of its own"
+        "net.prototxt: layer 'b' (Bias): shares p/weights with layer 'p' (Parameter), and in Caffe layer 'p' "
+        "(Parameter) writes its gradient over what the other adds to it; that is not repeated here: let it have a parameter "
+        "of its own"
     ]
 
 
