@@ -372,8 +372,8 @@ def test_a_parameter_layer_that_shares_its_parameter_is_refused(train, refused, 
     train.write(net=PARAMETERS, target=rng.standard_normal((12, 2, 3)))
     assert refused() == [
         "net.prototxt: layer 'b' (Bias): shares p/weights with layer 'p' (Parameter), and in Caffe layer 'p' "
-        "(Parameter) writes its gradient over what the other adds to it; that is not repeated here: let it have a parameter "
-        "of its own"
+        "(Parameter) writes its gradient over what the other adds to it; that is not repeated here: let it have a "
+        "parameter of its own"
     ]
 
 
