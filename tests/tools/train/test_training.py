@@ -358,6 +358,12 @@ def test_a_state_that_caffe_hands_to_the_next_pass_is_refused(train, refused, rn
         "state of the pass before, which is not kept here: let every pass begin with 0, or hand on the state with "
         "expose_hidden"
     ]
+    cont[7, 0, 1], cont[0, 1, 0] = 0, 0.5
+    train.write(net=SEQUENCES, cont=cont, **arrays)
+    assert refused() == [
+        "net.prototxt: pass 0: layer 'h' (LSTM): 'cont' has 0.5, for which Caffe's gradient is not the derivative; "
+        "that is not repeated here: let it be 0 or 1 at every step"
+    ]
 
 
 PARAMETERS = """
