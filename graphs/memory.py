@@ -56,7 +56,7 @@ def unshared(network: Network) -> tuple[Network, tuple[str, ...]]:
                     problems.append(_problem(node, changed, alias, network.phase))
                 elif is_read:
                     fresh = _free(f"{alias}_{node.name}", taken)
-                    shown = Reshape(shape=(-1, *shapes[alias][1:]))
+                    shown = Reshape(shape=(-1, *shapes[alias][1:]) if shapes[alias] else ())
                     nodes.append(Node(fresh, shown, (changed,), (fresh,), shows=alias))
                     names.append(fresh)
                     sharing[fresh] = names

@@ -132,3 +132,17 @@ def test_in_place_on_a_parameter():
         assert refusal.value.reasons == (
             f"{what}, and so changed by every pass, for all that read it; give the top another name",
         )
+
+
+def test_a_scalar_that_is_read_later():
+    nodes = (
+        Node("x", Input(((),)), (), ("x",)),
+        Node("s", Split(), ("x",), ("s",)),
+        Node("r", ReLU(), ("s",), ("s",)),
+        Node("y", DOUBLED, ("x",), ("y",)),
+    )
+    changed, _ = unshared(Network("net", nodes))
+    shapes = infer(changed)
+    y = run_reference(shapes, [[] for _ in shapes], {"x": np.float32(-3)})["y", "y"]
+    assert y.shape == ()
+    assert y == 0
