@@ -115,6 +115,9 @@ class Layer:
     where they have one bottom and one top."""
     selects: ClassVar[bool] = False
     """Whether values decide how many items its tops have, so that only a graph with a free batch can hold it."""
+    stepwise: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that Caffe's layer reads at every step of a sequence; in TRAIN from copies of its own after the first,
+    which are not what it shares."""
     automatic_top: ClassVar[bool] = False
     """Whether Caffe adds a top where the definition names none, as for losses."""
     draws: ClassVar[bool] = False

@@ -17,11 +17,13 @@ def unshared(network: Network) -> tuple[Network, tuple[str, ...]]:
     (Caffe's ``ShareData``). Where a later layer works in place on one of the names, those who read another one after it
     find what it left there: they are given a Reshape of it, which ``as_defined`` takes out. Raises Refused where that
     blob is an output of the network, which can't have two values, and in TRAIN, where Caffe's gradients take other ways
-    than its values.
+    than its values. So does Parameter with its parameter, which a layer in place changes for the passes to come: that
+    is noted, and refused in TRAIN or where the parameter has a name, by which others may share it.
     """
     last_read = {bottom: place for place, node in enumerate(network.nodes) for bottom in node.bottoms}
     taken = {name for node in network.nodes for name in (node.name, *node.tops)}
     sharing: dict[str, list[str]] = {}  # blob -> the names of its memory that are still of use
+    parameters: dict[str, Node] = {}  # blob -> the Parameter layer whose parameter's memory it is
     current: dict[str, str] = {}  # blob -> what it is called by now
     stated: dict[str, str] = {}  # and back
     shapes: dict[str, Shape] = {}
@@ -36,9 +38,16 @@ def unshared(network: Network) -> tuple[Network, tuple[str, ...]]:
             if top not in node.bottoms:
                 sharing[top] = sharing.setdefault(node.bottoms[0], [node.bottoms[0]]) if is_view(node) else []
                 sharing[top].append(top)
+                if node.layer.type == "Parameter":
+                    parameters[top] = node
         for changed in in_place(node):
             names = sharing.setdefault(changed, [changed])
             others = [stated.get(blob, blob) for blob in names if blob != changed]
+            owner = next((parameters[blob] for blob in names if blob in parameters), None)
+            if owner is not None:
+                is_shared = any(spec.name for spec in owner.specs)
+                told = _changing(node, changed, owner, is_shared or network.phase == "TRAIN")
+                (problems if is_shared or network.phase == "TRAIN" else notes).append(told)
             names[:] = [changed]
             if others and not shapes:
                 shapes, outputs = _shapes(network), set(network.outputs)
@@ -48,7 +57,7 @@ def unshared(network: Network) -> tuple[Network, tuple[str, ...]]:
                     problems.append(_problem(node, changed, alias, network.phase))
                 elif is_read:
                     fresh = _free(f"{alias}_{node.name}", taken)
-                    shown = Reshape(shape=(-1, *shapes[alias][1:]))
+                    shown = Reshape(shape=(-1, *shapes[alias][1:]) if shapes[alias] else ())
                     nodes.append(Node(fresh, shown, (changed,), (fresh,), shows=alias))
                     names.append(fresh)
                     sharing[fresh] = names
@@ -93,6 +102,13 @@ def _free(wanted: str, taken: set[str]) -> str:
         name = f"{wanted}_{count}"
     taken.add(name)
     return name
+
+
+def _changing(node: Node, changed: str, owner: Node, is_refused: bool) -> str:
+    what = f"{node}: changes '{changed}' in place, which is the parameter of {owner} itself in Caffe"
+    if is_refused:
+        return f"{what}, and so changed by every pass, for all that read it; give the top another name"
+    return f"{what}; what is computed here is Caffe's first pass, from which each later one there goes on"
 
 
 def _problem(node: Node, changed: str, alias: str, phase: str) -> str:

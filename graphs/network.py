@@ -207,7 +207,7 @@ def _infer(network: Network, selected: int = 0) -> tuple[Inferred, ...]:
         readers.update(dict.fromkeys(node.bottoms, node))
         for top in node.tops:
             readers.pop(top, None)
-    problems += [*doubled_names(layers), *sharing_problems(layers)]
+    problems += [*doubled_names(layers), *sharing_problems(layers, network.phase)]
     if problems:
         raise Refused(*problems)
     return tuple(layers)

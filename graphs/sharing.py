@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from graphs.network import Inferred
 
 
-def sharing_problems(layers: Iterable[Inferred]) -> Iterator[str]:
+def sharing_problems(layers: Iterable[Inferred], phase: str) -> Iterator[str]:
     """Yields why layers can't share what their ``param { name }`` says, by Caffe's rule: the same shape or, where the
     later layer's ``share_mode`` is PERMISSIVE, as many values."""
     owners: dict[str, tuple[Inferred, ParameterSpec]] = {}
@@ -23,6 +23,13 @@ def sharing_problems(layers: Iterable[Inferred]) -> Iterator[str]:
             if not stated.name:
                 continue
             owner, first = owners.setdefault(stated.name, (layer, spec))
+            is_own = phase == "TRAIN" and spec.name in layer.node.layer.stepwise and layer.bottoms[0][0] > 1
+            if is_own and spec is not first:
+                yield (
+                    f"{layer.node}: shares its {spec.name} as '{stated.name}' with {owner.node}, but from its second "
+                    "step on Caffe's layer reads its own in TRAIN, as its filler made it; let it have one of its own"
+                )
+                continue
             is_permissive = stated.share_mode == "PERMISSIVE"
             fits = first.layout.size == spec.layout.size if is_permissive else first.layout.caffe == spec.layout.caffe
             if not fits:

@@ -33,6 +33,7 @@ class _Recurrent(Layer):
     """Blobs that one step hands to the next."""
     gates: ClassVar[int]
     """Vectors of num_output that a step computes of its inputs."""
+    stepwise = frozenset({"W_hc", "W_hh", "W_ho", "b_o"})
     fewest_parameters: ClassVar[int]
     """Parameters without a static input, which adds one."""
 
@@ -126,13 +127,20 @@ class _Recurrent(Layer):
         return [tf.add(step, static) for step in steps]
 
     def _emit_states(self, tf: Any, site: Site, bottoms: Sequence[Tensor]) -> list[Tensor | None]:
-        """Returns the state before the first step, None for zeros."""
-        given = bottoms[len(bottoms) - self._exposed :]
+        """Returns the state before the first step, None for zeros. Like Caffe's, its gradient goes no further back."""
+        given = [_stopped(tf, site, state) for state in bottoms[len(bottoms) - self._exposed :]]
         return [tf.reshape(state, [site.bottom[1], self.num_output]) for state in given] or [None] * self.states
 
     def _emit_tops(self, tf: Any, site: Site, outputs: list[Tensor], states: list[Tensor]) -> list[Tensor]:
-        exposed = [tf.expand_dims(state, 0, name=name) for state, name in zip(states, site.names[1:])]
+        exposed = [
+            tf.expand_dims(_stopped(tf, site, state), 0, name=name) for state, name in zip(states, site.names[1:])
+        ]
         return [tf.stack(outputs, name=site.name), *exposed]
+
+
+def _stopped(tf: Any, site: Site, state: Tensor) -> Tensor:
+    """Returns a state that passes a layer's border, where Caffe's gradient ends."""
+    return tf.stop_gradient(state) if site.phase == "TRAIN" else state
 
 
 def _continuing(tf: Any, site: Site, cont: Tensor) -> list[Tensor]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from graphs import infer, run_reference
 from graphs.layers.arithmetic import Power
-from graphs.layers.data import Input
+from graphs.layers.data import Input, Parameter
 from graphs.layers.elementwise import ReLU, Split
 from graphs.layers.shaping import Concat, Flatten, Reshape
 from graphs.layers.slicing import Slice
 from graphs.memory import as_defined, unshared
-from graphs.network import Network, Node
+from graphs.network import Network, Node, ParamSpec
 from weights import Refused
 
 X = Node("x", Input(((2, 3, 5, 7),)), (), ("x",))
@@ -110,3 +112,37 @@ def test_many_layers_take_no_time():
         nodes.append(Node(f"r{place}", ReLU(), (f"f{place}",), (f"f{place}",)))
     network = Network("net", tuple(nodes))
     assert unshared(network) == (network, ())
+
+
+def test_in_place_on_a_parameter():
+    nodes = (
+        X,
+        Node("p", Parameter(shape=(2, 3)), (), ("p",)),
+        Node("v", Flatten(), ("p",), ("v",)),
+        Node("r", ReLU(), ("v",), ("v",)),
+    )
+    changed, (note,) = unshared(Network("net", nodes))
+    assert changed.nodes == nodes
+    what = "layer 'r' (ReLU): changes 'v' in place, which is the parameter of layer 'p' (Parameter) itself in Caffe"
+    assert note == f"{what}; what is computed here is Caffe's first pass, from which each later one there goes on"
+    named = (X, replace(nodes[1], specs=(ParamSpec("w"),)), *nodes[2:])
+    for network in (Network("net", nodes, "TRAIN"), Network("net", named)):
+        with pytest.raises(Refused) as refusal:
+            unshared(network)
+        assert refusal.value.reasons == (
+            f"{what}, and so changed by every pass, for all that read it; give the top another name",
+        )
+
+
+def test_a_scalar_that_is_read_later():
+    nodes = (
+        Node("x", Input(((),)), (), ("x",)),
+        Node("s", Split(), ("x",), ("s",)),
+        Node("r", ReLU(), ("s",), ("s",)),
+        Node("y", DOUBLED, ("x",), ("y",)),
+    )
+    changed, _ = unshared(Network("net", nodes))
+    shapes = infer(changed)
+    y = run_reference(shapes, [[] for _ in shapes], {"x": np.float32(-3)})["y", "y"]
+    assert y.shape == ()
+    assert y == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from graphs.layers.activation import PReLU
 from graphs.layers.data import Input
 from graphs.layers.inner_product import InnerProduct
 from graphs.layers.normalization import Scale
+from graphs.layers.recurrent import LSTM
 from graphs.names import name_values
 from graphs.network import Network, Node, ParamSpec
 from graphs.sharing import relaid
@@ -110,3 +113,17 @@ def test_what_caffe_does_not_share(share_mode, shape, reason):
 def test_a_parameter_that_lies_alike_is_taken_as_it_is():
     layout = Layout((3, 5), order=(1, 0))
     assert relaid(None, "x", layout, Layout((3, 5), order=(1, 0))) == "x"
+
+
+def test_what_a_recurrent_layer_reads_at_every_step_can_be_no_other_layer_s():
+    own = (ParamSpec(), ParamSpec(), ParamSpec("w"))
+    inputs = [Node(name, Input((shape,)), (), (name,)) for name, shape in (("x", (3, 2, 5)), ("cont", (3, 2)))]
+    layers = [Node(name, LSTM(num_output=4), ("x", "cont"), (name,), own) for name in ("first", "second")]
+    with pytest.raises(Refused) as refusal:
+        infer(Network("net", (*inputs, *layers), "TRAIN"))
+    assert refusal.value.reasons == (
+        "layer 'second' (LSTM): shares its W_hc as 'w' with layer 'first' (LSTM), but from its second step on Caffe's "
+        "layer reads its own in TRAIN, as its filler made it; let it have one of its own",
+    )
+    infer(Network("net", (*inputs, *layers)))
+    infer(Network("net", (*inputs, *(replace(node, specs=(ParamSpec("w"),)) for node in layers)), "TRAIN"))

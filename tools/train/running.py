@@ -16,7 +16,7 @@ from converter.caffemodel import write_caffemodel
 from converter.describe import message_of
 from tools.prefetch import prefetched
 from tools.train.building import ITERATION, PLATEAU, RANDOM_SEED, Built, Source
-from tools.train.continuing import check_beginnings, continuing
+from tools.train.continuing import check_sequences, told_by_inputs
 from tools.train.nets import First, Net, output_weights, trained_port
 from tools.train.rates import Plateau
 from tools.train.reporting import Display, LossLog, notes, say, scores
@@ -125,11 +125,11 @@ class Training:
 
     def _fed(self, net: Net, source: Source, start: int, stop: int) -> Any:
         """Yields what each pass is fed: its arrays and the seed of what it draws."""
-        reader, layers = source.reader(net.inputs, start), continuing(net.network)
+        reader, recurrent = source.reader(net.inputs, start), told_by_inputs(net.network)
         for number, arrays in zip(range(start, stop), prefetched(reader, start, stop)):
-            if number:
+            if recurrent:
                 try:
-                    check_beginnings(layers, list(net.inputs), arrays)
+                    check_sequences(recurrent, dict(zip(net.inputs, arrays)), is_first=number == 0)
                 except Refused as refused:
                     raise refused.within(f"{net.definition.source}: pass {number}") from refused
             yield [*arrays, np.array([self.seed, number], np.int64)]

@@ -1,8 +1,10 @@
 """Where Caffe's backward pass is not the derivative of its forward pass, so that a training here would silently be
-another one: where it reads values that a layer in place has overwritten since, and where it stops."""
+another one: where it reads values that a layer in place has overwritten since, where it loses what it should read,
+and where it stops."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +68,39 @@ def overwritten(shapes: Shapes) -> Iterator[Overwritten]:
             if at >= place and to == of and node.name not in told and not _is_harmless(node, writer):
                 told.add(node.name)
                 yield Overwritten(node, blob, writer)
+
+
+def losing_gradient(shapes: Shapes) -> Iterator[str]:
+    """Yields where Caffe loses a gradient: in layers that, working in place, write their bottom's over their top's
+    before they have read that, and between a Parameter and a Flatten, which gives its bottom other memory for it."""
+    learning: set[str] = set()
+    parameters: dict[str, Node] = {}
+    readers = Counter(bottom for layer in shapes for bottom in layer.node.bottoms)
+    for layer in shapes:
+        node = layer.node
+        if not learning.isdisjoint(node.bottoms):
+            learning.update(node.tops)
+            if node.tops[:1] == node.bottoms[:1] and _writes_first(node):
+                yield (
+                    f"{node}: works in place, where Caffe writes the gradient of its bottom over that of its top "
+                    "before it has read it; that is not repeated here: give its top a name of its own"
+                )
+            if node.layer.type == "Flatten" and node.bottoms[0] in parameters and readers[node.bottoms[0]] == 1:
+                yield (
+                    f"{node}: reads {parameters[node.bottoms[0]]}, which so gets no gradient in Caffe; that is not "
+                    "repeated here: let a Reshape read it, or say lr_mult: 0 in its param"
+                )
+        if _learns(layer):
+            learning.update(node.tops)
+            if node.layer.type == "Parameter":
+                parameters[node.tops[0]] = node
+
+
+def _writes_first(node: Node) -> bool:
+    layer: Any = node.layer
+    if layer.type == "Power":
+        return layer.power * layer.scale != 0
+    return layer.type in ("Crop", "Filter") or (layer.type == "MVN" and layer.normalize_variance)
 
 
 def without_gradient(shapes: Shapes) -> list[Node]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from graphs.emit import Emitted, build
-from graphs.layer import ParameterSpec, Tensor, spell
+from graphs.layer import ParameterSpec, Tensor, canonical_axis, spell
 from graphs.layers.data import Input
 from graphs.names import Names
-from graphs.network import Network, Node, ParamSpec, Shapes
+from graphs.network import Inferred, Network, Node, ParamSpec, Shapes
 from weights import Refused
 
 
@@ -174,24 +175,36 @@ def frozen_in_part(shapes: Shapes, names: Names) -> dict[str, str]:
 
 
 def of_last_pass(shapes: Shapes, names: Names) -> list[str]:
-    """Returns the variables of Parameter layers. Their gradient is their top's in Caffe, which each pass writes anew:
-    of the passes of one iteration only the last counts.
+    """Returns the variables whose gradient each pass writes anew in Caffe, so that of the passes of one iteration only
+    the last counts.
 
     Raises Refused where another layer shares one: what it adds to the gradient is lost, or not, by their order."""
-    owners: dict[str, list[Node]] = {}
+    owners: dict[str, list[Inferred]] = {}
     for layer, variables in zip(shapes, names.variables):
         for name in variables:
-            owners.setdefault(name, []).append(layer.node)
-    found = [name for name, nodes in owners.items() if any(node.layer.type == "Parameter" for node in nodes)]
+            owners.setdefault(name, []).append(layer)
+    writers = {variables[0]: layer for layer, variables in zip(shapes, names.variables) if _writes_gradient(layer)}
     problems = [
-        f"{owners[name][1]}: shares {name} with {owners[name][0]}, and Caffe writes the gradient of a Parameter layer "
-        "over what others add to it; that is not repeated here: let it have a parameter of its own"
-        for name in found
+        f"{owners[name][1].node}: shares {name} with {owners[name][0].node}, and in Caffe {writer.node} writes its "
+        "gradient over what the other adds to it; that is not repeated here: let it have a parameter of its own"
+        for name, writer in writers.items()
         if len(owners[name]) > 1
     ]
     if problems:
         raise Refused(*problems)
-    return found
+    return list(writers)
+
+
+def _writes_gradient(layer: Inferred) -> bool:
+    """Returns whether Caffe's layer writes the gradient of its first parameter instead of adding to it: that of a
+    Parameter is its top's own, and Scale sums over one axis or the other alone."""
+    definition: Any = layer.node.layer
+    if definition.type != "Scale" or len(layer.bottoms) == 2:
+        return definition.type == "Parameter"
+    (x,), span = layer.bottoms, layer.parameters[0].layout.caffe
+    before = math.prod(x[: canonical_axis(definition.axis, x)]) if span else 1
+    size = math.prod(span)
+    return before == 1 and (size > 1 or math.prod(x) == 1)
 
 
 def assign(session: Any, variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:

@@ -358,6 +358,12 @@ def test_a_state_that_caffe_hands_to_the_next_pass_is_refused(train, refused, rn
         "state of the pass before, which is not kept here: let every pass begin with 0, or hand on the state with "
         "expose_hidden"
     ]
+    cont[7, 0, 1], cont[0, 1, 0] = 0, 0.5
+    train.write(net=SEQUENCES, cont=cont, **arrays)
+    assert refused() == [
+        "net.prototxt: pass 0: layer 'h' (LSTM): 'cont' has 0.5, for which Caffe's gradient is not the derivative; "
+        "that is not repeated here: let it be 0 or 1 at every step"
+    ]
 
 
 PARAMETERS = """
@@ -371,8 +377,9 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "p" bottom: "b" top: "loss" }
 def test_a_parameter_layer_that_shares_its_parameter_is_refused(train, refused, rng):
     train.write(net=PARAMETERS, target=rng.standard_normal((12, 2, 3)))
     assert refused() == [
-        "net.prototxt: layer 'b' (Bias): shares p/weights with layer 'p' (Parameter), and Caffe writes the gradient of "
-        "a Parameter layer over what others add to it; that is not repeated here: let it have a parameter of its own"
+        "net.prototxt: layer 'b' (Bias): shares p/weights with layer 'p' (Parameter), and in Caffe layer 'p' "
+        "(Parameter) writes its gradient over what the other adds to it; that is not repeated here: let it have a "
+        "parameter of its own"
     ]
 
 

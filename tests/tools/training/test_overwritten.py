@@ -9,7 +9,7 @@ from converter.caffe_pb2 import NetParameter
 from converter.describe import Request, describe
 from converter.rules import State
 from graphs.network import infer
-from tools.training.overwritten import overwritten, without_gradient
+from tools.training.overwritten import losing_gradient, overwritten, without_gradient
 
 DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 5 dim: 3 dim: 11 dim: 7 } } }'
 CONV = (
@@ -68,7 +68,10 @@ def test_overwritten_values_are_found(types, node, writer):
         ["Swish"],
         ["PReLU", "BatchNorm"],
         ["Scale", "Bias", "Dropout"],
-        ["Power power_param { scale: 2 shift: 1 }", "Power power_param { scale: 3 }"],
+        [
+            "Power power_param { scale: 2 shift: 1 }",
+            "Power power_param { scale: 3 }",
+        ],
         ["MVN mvn_param { normalize_variance: false }", "ReLU"],
         ["Dropout", "Dropout"],
     ],
@@ -103,3 +106,33 @@ def test_layers_without_a_gradient_are_found_where_one_is_needed():
     assert without_gradient(shapes(before=DATA + CONV + threshold % "propagate_down: false", end="t")) == []
     assert without_gradient(shapes(before=DATA + CONV + threshold % "", end="x")) == []
     assert without_gradient(shapes(before=DATA + (threshold % "").replace('"x"', '"data"'), end="t")) == []
+
+
+@pytest.mark.parametrize("kind", ["Power power_param { scale: 2 }", "Power", "MVN"])
+def test_a_gradient_that_caffe_overwrites_before_it_has_read_it(kind):
+    assert list(losing_gradient(shapes(kind))) == [
+        f"layer 'l0' ({kind.split()[0]}): works in place, where Caffe writes the gradient of its bottom over that of "
+        "its top before it has read it; that is not repeated here: give its top a name of its own"
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["Power power_param { scale: 0 }", "MVN mvn_param { normalize_variance: false }", "Scale", "BatchNorm", "ELU"],
+)
+def test_gradients_that_caffe_reads_first(kind):
+    assert list(losing_gradient(shapes(kind))) == []
+    assert list(losing_gradient(shapes("MVN", before=DATA.replace('top: "data"', 'top: "x"')))) == []
+
+
+def test_a_flatten_leaves_a_parameter_without_a_gradient():
+    parameter = 'layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 2 dim: 3 } } %s }'
+    view = 'layer { name: "f" type: "Flatten" bottom: "p" top: "f" }'
+    reason = (
+        "layer 'f' (Flatten): reads layer 'p' (Parameter), which so gets no gradient in Caffe; that is not repeated "
+        "here: let a Reshape read it, or say lr_mult: 0 in its param"
+    )
+    assert list(losing_gradient(shapes(before=parameter % "" + view, end="f"))) == [reason]
+    assert list(losing_gradient(shapes(before=parameter % "param { lr_mult: 0 }" + view, end="f"))) == []
+    split = 'layer { name: "s" type: "Silence" bottom: "p" }'
+    assert list(losing_gradient(shapes(before=parameter % "" + view + split, end="f"))) == []
