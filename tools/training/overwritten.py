@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphs.network import Inferred, Node, Shapes
-from tools.training.trainable import loss_weights
+from tools.training.trainable import learns, loss_weights
 
 VIEWS = {"Concat", "Flatten", "Reshape", "Slice", "Split"}
 _NOTHING = {
@@ -50,8 +50,8 @@ def overwritten(shapes: Shapes) -> Iterator[Overwritten]:
     writes: list[tuple[int, Node, str]] = []
     for place, layer in enumerate(shapes):
         node = layer.node
-        learns = _learns(layer) or not learning.isdisjoint(node.bottoms)
-        if learns:
+        is_asked = learns(layer) or not learning.isdisjoint(node.bottoms)
+        if is_asked:
             by_top, by_bottom = _reads(node)
             reads += [(place, node, blob, memory[blob]) for blob in node.bottoms if by_bottom and blob in memory]
         for top in node.tops:
@@ -59,13 +59,14 @@ def overwritten(shapes: Shapes) -> Iterator[Overwritten]:
             memory[top] = memory[top if top in node.bottoms else node.bottoms[0]] if is_same else f"{top} of {place}"
             if top in node.bottoms and not _is_view(node):
                 writes.append((place, node, memory[top]))
-        if learns:
+        if is_asked:
             learning.update(node.tops)
-            reads += [(place + 1, node, blob, memory[blob]) for blob in node.tops if by_top]
+            kept = node.tops if by_top else _states(layer)
+            reads += [(place + 1, node, blob, memory[blob]) for blob in kept]
     told: set[str] = set()
     for place, node, blob, of in reads:
         for at, writer, to in writes:
-            if at >= place and to == of and node.name not in told and not _is_harmless(node, writer):
+            if at >= place and to == of and node.name not in told and not _is_harmless(node, blob, writer):
                 told.add(node.name)
                 yield Overwritten(node, blob, writer)
 
@@ -90,7 +91,7 @@ def losing_gradient(shapes: Shapes) -> Iterator[str]:
                     f"{node}: reads {parameters[node.bottoms[0]]}, which so gets no gradient in Caffe; that is not "
                     "repeated here: let a Reshape read it, or say lr_mult: 0 in its param"
                 )
-        if _learns(layer):
+        if learns(layer):
             learning.update(node.tops)
             if node.layer.type == "Parameter":
                 parameters[node.tops[0]] = node
@@ -113,7 +114,7 @@ def without_gradient(shapes: Shapes) -> list[Node]:
         below = any(is_followed and bottom in learning for bottom, is_followed in zip(node.bottoms, followed))
         if node.layer.type in ("ArgMax", "Threshold") and below:
             stopped.append(node)
-        if below or _learns(layer):
+        if below or learns(layer):
             learning.update(node.tops)
     counting: set[str] = set()
     for layer in reversed(list(shapes)):
@@ -147,7 +148,15 @@ def _reads(node: Node) -> tuple[bool, bool]:
     return kind in ("ELU", "LRN", "Normalize"), not (kind in _COPYING and node.tops[0] == node.bottoms[0])
 
 
-def _is_harmless(node: Node, writer: Node) -> bool:
+def _states(layer: Inferred) -> tuple[str, ...]:
+    """Returns the tops that are a recurrent layer's own memory, which its backward pass reads."""
+    node = layer.node
+    if node.layer.type == "RNN":
+        return node.tops if layer.bottoms[0][0] == 1 else node.tops[1:]  # more steps are copied into one blob
+    return node.tops[2:] if node.layer.type == "LSTM" else ()
+
+
+def _is_harmless(node: Node, blob: str, writer: Node) -> bool:
     """Returns whether what ``writer`` leaves gives ``node`` the same gradient. A ReLU zeroes values whose gradient it
     stops as well; where only signs are read, what keeps them counts the same."""
     layer: Any = node.layer

@@ -108,6 +108,13 @@ def loss_weights(node: Node) -> tuple[float, ...]:
     return node.loss_weights
 
 
+def learns(layer: Inferred) -> bool:
+    """Returns whether training changes a parameter of a layer by its gradient."""
+    specs = layer.node.specs
+    rates = [specs[at].lr_mult if at < len(specs) else None for at in range(len(layer.parameters))]
+    return layer.node.layer.type != "BatchNorm" and any(rate != 0 for rate in rates)
+
+
 def _total_loss(tf: Any, emitted: list[Emitted]) -> Tensor | None:
     parts = [
         tf.multiply(tf.reduce_sum(top), weight) if weight != 1 else tf.reduce_sum(top)
@@ -155,8 +162,9 @@ def rates(shapes: Shapes, names: Names) -> dict[str, Rate]:
 
 
 def frozen_in_part(shapes: Shapes, names: Names) -> dict[str, str]:
-    """Returns variable -> what to say of it, of shared parameters that one layer freezes while another says nothing:
-    Caffe computes the latter's gradient then, which counts where gradients are clipped, though it changes nothing."""
+    """Returns variable -> what to say of it, of shared parameters that one layer freezes while another says nothing,
+    and of those that a recurrent layer freezes: Caffe computes a gradient then, which counts where gradients are
+    clipped, though it changes nothing."""
     silent: dict[str, Node] = {}
     freezes: dict[str, Node] = {}
     for layer, variables in zip(shapes, names.variables):
@@ -166,12 +174,23 @@ def frozen_in_part(shapes: Shapes, names: Names) -> dict[str, str]:
                 silent.setdefault(name, layer.node)
             elif stated == 0:
                 freezes.setdefault(name, layer.node)
-    return {
+    told = {
         name: f"{node}: freezes {name}, which it shares with {silent[name]}; clip_gradients counts a gradient of it in "
         "Caffe, and not here: say lr_mult: 0 in both"
         for name, node in freezes.items()
         if name in silent
     }
+    is_asked = False
+    for layer, variables in zip(shapes, names.variables):
+        is_asked = is_asked or learns(layer)
+        if layer.node.layer.type in ("LSTM", "RNN") and is_asked:
+            told |= {
+                name: f"{layer.node}: freezes {name}; clip_gradients counts a gradient of it in Caffe, and not here: "
+                "take clip_gradients out, or let it learn"
+                for name, spec in zip(variables, layer.node.specs)
+                if spec.lr_mult == 0 and name not in told
+            }
+    return told
 
 
 def of_last_pass(shapes: Shapes, names: Names) -> list[str]:
