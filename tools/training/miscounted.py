@@ -4,7 +4,7 @@ and gradients that layers leave in a blob that several read though none is asked
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from graphs.memory import is_view
@@ -14,14 +14,15 @@ from tools.training.trainable import learns, loss_weights
 
 @dataclass
 class _Made:
-    """A value of a blob: who makes it, the place among its tops, whether something below it learns, the value whose
-    memory it takes over, if any, and who reads it."""
+    """A value of a blob: the layer that makes it and its place in the network, the place among its tops, whether
+    something below it learns, the value whose memory it takes over, if any, and the places of who reads it."""
 
     node: Node
+    place: int
     top: int
     learns: bool
     before: _Made | None
-    readers: list[Node] = field(default_factory=list)
+    readers: list[int] = field(default_factory=list)
 
     def is_overwritten(self) -> bool:
         """Returns whether a layer in place writes its gradient over that of this value."""
@@ -41,17 +42,22 @@ def miscounted(shapes: Shapes) -> Iterator[str]:
         bottoms = [current[blob] for blob in layer.node.bottoms]
         read.append((layer, bottoms))
         for one in bottoms:
-            one.readers.append(layer.node)
+            one.readers.append(place)
         followed = layer.node.propagate_down or (True,) * len(bottoms)
         below = learns(layer) or any(one.learns and is_followed for one, is_followed in zip(bottoms, followed))
         made[place] = [
-            _Made(layer.node, top, below, _taken_over(layer.node, top, bottoms)) for top in range(len(layer.node.tops))
+            _Made(layer.node, place, top, below, _taken_over(layer.node, top, bottoms))
+            for top in range(len(layer.node.tops))
         ]
         current |= zip(layer.node.tops, made[place])
+    counting = _counting(read, made)
     for place, (layer, bottoms) in enumerate(read):
-        yield from _losses(layer.node, made[place])
+        yield from _losses(layer.node, made[place], read)
         for one in _left(layer, bottoms):
-            if one.learns and (len(one.readers) > 1 or len(one.node.tops) > 1 or loss_weights(one.node)[one.top]):
+            siblings = [other for other in made[one.place] if other is not one]
+            others = [reader for reader in one.readers if reader != place]
+            others += [reader for other in siblings for reader in other.readers]
+            if one.learns and (any(loss_weights(one.node)) or not counting.isdisjoint(others)):
                 blob = one.node.tops[one.top]
                 yield (
                     f"{layer.node}: leaves numbers of its own in Caffe where the gradient of '{blob}' is summed up, of "
@@ -60,12 +66,23 @@ def miscounted(shapes: Shapes) -> Iterator[str]:
                 )
 
 
-def _losses(node: Node, tops: Sequence[_Made]) -> Iterator[str]:
+def _counting(read: Sequence[tuple[Inferred, list[_Made]]], made: Mapping[int, list[_Made]]) -> set[int]:
+    """Returns the places of the layers that a loss depends on."""
+    found: set[int] = set()
+    for place in range(len(read) - 1, -1, -1):
+        is_read = any(not found.isdisjoint(one.readers) for one in made[place])
+        if is_read or any(loss_weights(read[place][0].node)):
+            found.add(place)
+    return found
+
+
+def _losses(node: Node, tops: Sequence[_Made], read: Sequence[tuple[Inferred, list[_Made]]]) -> Iterator[str]:
     weights = loss_weights(node)
     if node.layer.automatic_top and weights[0] and tops[0].readers:
+        reader = read[tops[0].readers[0]][0].node
         yield (
-            f"{node}: {tops[0].readers[0]} reads its loss, which Caffe then counts twice, or does not learn from; take "
-            "out what reads it, or say loss_weight: 0"
+            f"{node}: {reader} reads its loss, which Caffe then counts twice, or does not learn from; take out what "
+            "reads it, or say loss_weight: 0"
         )
         return
     for one, weight in zip(tops, weights):

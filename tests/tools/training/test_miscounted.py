@@ -109,6 +109,7 @@ def test_it_is_found(name):
         INPUTS + FC + one("Slice", "fc", "a b c") + one("Power", "b", "p", "loss_weight: 1"),
         INPUTS + FC + loss("loss_weight: 0", kind="HingeLoss"),
         INPUTS + FC + loss() + loss(kind="HingeLoss"),
+        INPUTS + FC + one("Accuracy", "fc label", "a") + loss("loss_weight: 0", kind="HingeLoss"),
         INPUTS + FC + loss() + loss("loss_weight: 0", "data", "HingeLoss"),
         INPUTS + FC + loss() + one("Bias", "fc", "b", "loss_weight: 1 propagate_down: false"),
         INPUTS + FC + loss() + one("PReLU", "fc", "p", "loss_weight: 1 propagate_down: false"),
