@@ -24,6 +24,7 @@ from graphs.names import Names, name_values
 from graphs.network import Network, Shapes, infer
 from graphs.sharing import declared
 from tools.train.solver import Definition
+from tools.training.miscounted import miscounted
 from tools.training.overwritten import losing_gradient, overwritten, without_gradient
 from tools.training.trainable import loss_weights
 from weights import Parameter, Refused, Shape
@@ -116,7 +117,7 @@ def _check_trainable(shapes: Shapes) -> None:
         "propagate_down: false"
         for node in without_gradient(shapes)
     )
-    problems += [*map(str, overwritten(shapes)), *losing_gradient(shapes)]
+    problems += [*map(str, overwritten(shapes)), *losing_gradient(shapes), *miscounted(shapes)]
     if problems:
         raise Refused(*problems)
 

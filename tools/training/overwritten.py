@@ -127,12 +127,6 @@ def _is_view(node: Node) -> bool:
     return node.layer.type in VIEWS and len(node.tops if node.layer.type == "Slice" else node.bottoms) == 1
 
 
-def _learns(layer: Inferred) -> bool:
-    specs = layer.node.specs
-    rates = [specs[at].lr_mult if at < len(specs) else None for at in range(len(layer.parameters))]
-    return layer.node.layer.type != "BatchNorm" and any(rate != 0 for rate in rates)
-
-
 def _reads(node: Node) -> tuple[bool, bool]:
     """Returns whether a layer's backward pass reads its top, and whether its bottoms, as they lie in memory."""
     kind: str = node.layer.type
@@ -160,6 +154,8 @@ def _is_harmless(node: Node, blob: str, writer: Node) -> bool:
     """Returns whether what ``writer`` leaves gives ``node`` the same gradient. A ReLU zeroes values whose gradient it
     stops as well; where only signs are read, what keeps them counts the same."""
     layer: Any = node.layer
+    if node.layer.type in ("LSTM", "RNN") and blob in node.tops[1:]:
+        return False
     if node.layer.type in ("ReLU", "PReLU"):
         return getattr(layer, "negative_slope", 0) >= 0 and _keeps_signs(writer)
     if node.layer.type == "ELU" and writer is node:

@@ -136,3 +136,33 @@ def test_a_flatten_leaves_a_parameter_without_a_gradient():
     assert list(losing_gradient(shapes(before=parameter % "param { lr_mult: 0 }" + view, end="f"))) == []
     split = 'layer { name: "s" type: "Silence" bottom: "p" }'
     assert list(losing_gradient(shapes(before=parameter % "" + view + split, end="f"))) == []
+
+
+STEPS = (
+    'layer { name: "cont" type: "Input" top: "cont" input_param { shape { dim: %d dim: 2 } } }'
+    'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: %d dim: 2 dim: 7 } } }'
+    'layer { name: "h0" type: "Input" top: "h0" input_param { shape { dim: 1 dim: 2 dim: 3 } } }'
+    'layer { name: "c0" type: "Input" top: "c0" input_param { shape { dim: 1 dim: 2 dim: 3 } } }'
+)
+LSTM = (
+    'layer { name: "r" type: "LSTM" bottom: "data" bottom: "cont" bottom: "h0" bottom: "c0" top: "y" top: "h" top: "c" '
+    "recurrent_param { num_output: 3 expose_hidden: true } }"
+)
+RNN = LSTM.replace("LSTM", "RNN").replace('bottom: "c0"', "").replace('top: "c"', "")
+
+
+@pytest.mark.parametrize(
+    ("layer", "steps", "blob", "is_found"),
+    [
+        (LSTM, 1, "y", False),
+        (LSTM, 3, "h", False),
+        (LSTM, 3, "c", True),
+        (RNN, 1, "y", True),
+        (RNN, 3, "y", False),
+        (RNN, 3, "h", True),
+    ],
+)
+def test_states_of_a_recurrent_layer_changed_in_place(layer, steps, blob, is_found):
+    change = f'layer {{ name: "b" type: "Bias" bottom: "{blob}" top: "{blob}" }}'
+    found = list(overwritten(shapes(before=STEPS % (steps, steps) + layer + change, end=blob)))
+    assert [(one.node.name, one.blob, one.writer.name) for one in found] == [("r", blob, "b")] * is_found
