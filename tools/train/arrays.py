@@ -116,7 +116,7 @@ def label_ranges(network: Network) -> dict[str, tuple[int, int | None, str]]:
         if node.layer.type in CLASSES and node.bottoms[1] in network.inputs:
             scores = layer.bottoms[0]
             whole = node.layer.type in ("HingeLoss", "MultinomialLogisticLoss")
-            axis = canonical_axis(getattr(node.layer, "axis", 1), scores)
+            axis = 0 if whole else canonical_axis(getattr(node.layer, "axis", 1), scores)
             classes = math.prod(scores[1:]) if whole else scores[axis]
             known = found.get(node.bottoms[1])
             if known is None or classes < known[0]:

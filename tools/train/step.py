@@ -155,7 +155,9 @@ def build_step(
             cleared = [one.assign(tf.zeros_like(one)) for one in sums.values()]
         return tf.group(*changes, *cleared)
 
-    is_finite = all_finite(tf, [trained.loss, *slopes.values()])
+    # What a pass leaves in parameters may not depend on the loss: it is computed before weights change.
+    with tf.control_dependencies(list(trained.passed.values())):
+        is_finite = tf.identity(all_finite(tf, [trained.loss, *slopes.values()]))
     fed = [*trained.inputs.values(), seed]
     counts = tuple(one.count for one in cut)
     shown = tuple(trained.blobs[blob] for blob in outputs)

@@ -95,13 +95,15 @@ def losing_gradient(shapes: Shapes) -> Iterator[str]:
             learning.update(node.tops)
             if node.layer.type == "Parameter":
                 parameters[node.tops[0]] = node
+                if any(loss_weights(node)) and not readers[node.tops[0]]:
+                    yield f"{node}: has a loss_weight and no reader; Caffe makes a loss of 0 of it; take it out"
 
 
 def _writes_first(node: Node) -> bool:
     layer: Any = node.layer
     if layer.type == "Power":
         return layer.power * layer.scale != 0
-    return layer.type in ("Crop", "Filter") or (layer.type == "MVN" and layer.normalize_variance)
+    return layer.type in ("Crop", "Filter", "Im2col") or (layer.type == "MVN" and layer.normalize_variance)
 
 
 def without_gradient(shapes: Shapes) -> list[Node]:

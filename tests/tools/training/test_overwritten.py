@@ -166,3 +166,11 @@ def test_states_of_a_recurrent_layer_changed_in_place(layer, steps, blob, is_fou
     change = f'layer {{ name: "b" type: "Bias" bottom: "{blob}" top: "{blob}" }}'
     found = list(overwritten(shapes(before=STEPS % (steps, steps) + layer + change, end=blob)))
     assert [(one.node.name, one.blob, one.writer.name) for one in found] == [("r", blob, "b")] * is_found
+
+
+def test_a_parameter_that_is_a_loss_by_itself():
+    parameter = 'layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 3 } } loss_weight: 1 }'
+    network = infer(describe(text_format.Parse(parameter, NetParameter()), Request(State("TRAIN"))).network)
+    assert list(losing_gradient(network)) == [
+        "layer 'p' (Parameter): has a loss_weight and no reader; Caffe makes a loss of 0 of it; take it out"
+    ]
