@@ -174,3 +174,10 @@ def test_a_parameter_that_is_a_loss_by_itself():
     assert list(losing_gradient(network)) == [
         "layer 'p' (Parameter): has a loss_weight and no reader; Caffe makes a loss of 0 of it; take it out"
     ]
+
+
+def test_one_by_one_columns_in_place_lose_their_gradient():
+    point = CONV.replace("kernel_size: 3", "kernel_h: 11 kernel_w: 7")
+    columns = "Im2col convolution_param { kernel_size: 1 stride: 3 }"
+    (reason,) = losing_gradient(shapes(columns, before=DATA + point))
+    assert reason.startswith("layer 'l0' (Im2col): works in place, where Caffe writes the gradient of its bottom over")
