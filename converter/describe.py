@@ -14,6 +14,7 @@ from graphs.layers.data import Input, Transform
 from graphs.layers.softmax import Softmax
 from graphs.memory import as_defined, unshared
 from graphs.network import ParamSpec
+from graphs.wiring import free_name
 from weights import Refused, Shape
 
 # Fields of a layer that are read here, or that only training reads.
@@ -182,16 +183,8 @@ def _of_probabilities(losses: Sequence[str], taken: Collection[str]) -> list[str
     one can tell which of them is meant (GoogLeNet trains with three)."""
     names: list[str] = []
     for loss in losses:
-        names.append(_free("prob" if len(losses) == 1 else f"{loss}/prob", {*taken, *names}))
+        names.append(free_name("prob" if len(losses) == 1 else f"{loss}/prob", {*taken, *names}))
     return names
-
-
-def _free(wanted: str, taken: Collection[str]) -> str:
-    name, count = wanted, 1
-    while name in taken:
-        count += 1
-        name = f"{wanted}_{count}"
-    return name
 
 
 def without_training(message: NetParameter, inputs: Collection[str]) -> NetParameter:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from graphs.layers.shaping import Reshape
 from graphs.network import Network, Node, infer
-from graphs.wiring import in_place
+from graphs.wiring import free_name, in_place
 from weights import Refused, Shape
 
 
@@ -56,7 +56,8 @@ def unshared(network: Network) -> tuple[Network, tuple[str, ...]]:
                 if alias in outputs or (is_read and network.phase == "TRAIN"):
                     problems.append(_problem(node, changed, alias, network.phase))
                 elif is_read:
-                    fresh = _free(f"{alias}_{node.name}", taken)
+                    fresh = free_name(f"{alias}_{node.name}", taken)
+                    taken.add(fresh)
                     shown = Reshape(shape=(-1, *shapes[alias][1:]) if shapes[alias] else ())
                     nodes.append(Node(fresh, shown, (changed,), (fresh,), shows=alias))
                     names.append(fresh)
@@ -93,15 +94,6 @@ def _renamed(node: Node, current: dict[str, str]) -> Node:
 
 def _shapes(network: Network) -> dict[str, Shape]:
     return {top: shape for layer in infer(network) for top, shape in zip(layer.node.tops, layer.tops)}
-
-
-def _free(wanted: str, taken: set[str]) -> str:
-    name, count = wanted, 1
-    while name in taken:
-        count += 1
-        name = f"{wanted}_{count}"
-    taken.add(name)
-    return name
 
 
 def _changing(node: Node, changed: str, owner: Node, is_refused: bool) -> str:

@@ -62,3 +62,12 @@ def in_place_problems(node: Node, readers: Mapping[str, Node], bottoms: tuple[Sh
 def in_place(node: Node) -> list[str]:
     """Returns the blobs that a layer changes in place: tops that stand where the bottom of that name does."""
     return [top for top, bottom in zip(node.tops, node.bottoms) if top == bottom]
+
+
+def free_name(wanted: str, taken: Collection[str]) -> str:
+    """Returns a name that is not taken: ``wanted``, else that with a number from 2 on."""
+    name, count = wanted, 1
+    while name in taken:
+        count += 1
+        name = f"{wanted}_{count}"
+    return name

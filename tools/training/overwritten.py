@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from graphs.memory import is_view
 from graphs.network import Inferred, Node, Shapes
 from tools.training.trainable import learns, loss_weights
 
@@ -55,9 +56,9 @@ def overwritten(shapes: Shapes) -> Iterator[Overwritten]:
             by_top, by_bottom = _reads(node)
             reads += [(place, node, blob, memory[blob]) for blob in node.bottoms if by_bottom and blob in memory]
         for top in node.tops:
-            is_same = top in node.bottoms or _is_view(node)
+            is_same = top in node.bottoms or is_view(node)
             memory[top] = memory[top if top in node.bottoms else node.bottoms[0]] if is_same else f"{top} of {place}"
-            if top in node.bottoms and not _is_view(node):
+            if top in node.bottoms and not is_view(node):
                 writes.append((place, node, memory[top]))
         if is_asked:
             learning.update(node.tops)
@@ -123,10 +124,6 @@ def without_gradient(shapes: Shapes) -> list[Node]:
         if any(loss_weights(layer.node)) or not counting.isdisjoint(layer.node.tops):
             counting.update(layer.node.bottoms)
     return [node for node in stopped if any(loss_weights(node)) or not counting.isdisjoint(node.tops)]
-
-
-def _is_view(node: Node) -> bool:
-    return node.layer.type in VIEWS and len(node.tops if node.layer.type == "Slice" else node.bottoms) == 1
 
 
 def _reads(node: Node) -> tuple[bool, bool]:
